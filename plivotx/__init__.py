@@ -1,0 +1,1 @@
+"""A voice API server on FreeSWITCH; start with `plivotx.events`, then `plivotx.engine`."""

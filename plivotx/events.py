@@ -1,0 +1,418 @@
+"""All that can be written in the log.
+
+An event is past tense and frozen.  A *fact* is what the world did; it is never refused.  A *decision*
+is what plivotx did; it is appended with an expected version and dropped when refused.  From tag 0.1.0
+on the shape of an event is for ever: a new field has a default, a field is never removed.
+
+Times named ``at`` are microseconds of the epoch on the clock of the switch that reported them
+(FreeSWITCH's ``Event-Date-Timestamp``), so that elapsed time is a difference of two readings of one
+clock.  The wall time at which an event was recorded is kept by the log, beside the event.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import msgspec
+
+Column: TypeAlias = str | int | float | None
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values in a fixed order: form parameters, channel variables."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """What the log holds.
+
+    `columns` and `rank` feed the read model ``calls``: the row of a stream takes an event's columns
+    only if the event's rank is above the highest one applied to that row so far.
+    """
+
+    opens: ClassVar[bool] = False
+    """Whether this event makes its stream one of the open ones."""
+    closes: ClassVar[bool] = False
+    """Whether nothing is left to be done for the stream after this event."""
+    fact: ClassVar[bool] = True
+
+    def columns(self) -> Mapping[str, Column]:
+        """The columns of the read model that this event sets."""
+        return {}
+
+    @property
+    def rank(self) -> int:
+        """How far the call has come; 0 for events that set no column."""
+        return 0
+
+
+COLUMNS: dict[str, str] = {
+    "state": "TEXT",  # accepted, dialling, ringing, in-progress, completed, closed
+    "from_number": "TEXT",
+    "to_number": "TEXT",
+    "account_sid": "TEXT",
+    "switch": "TEXT",
+    "gateway": "TEXT",  # of the latest attempt
+    "attempt": "INTEGER",  # number of the latest attempt
+    "call_uuid": "TEXT",  # channel that rang or was answered
+    "rang_at": "INTEGER",  # microseconds, switch clock
+    "answered_at": "INTEGER",  # microseconds, switch clock
+    "ended_at": "INTEGER",  # microseconds, switch clock; 0 if no channel ended
+    "cause": "TEXT",  # hangup cause
+}
+"""Columns of the read model, with their SQL type.  The log adds ``stream``, ``rank``, ``open``,
+``opened`` and ``changed`` (wall time, seconds, of its first and latest event)."""
+
+
+# -- the request ---------------------------------------------------------------------------------
+
+
+class Gateway(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of the parameter Gateways: a dial-string prefix and how it is to be tried."""
+
+    prefix: str
+    timeout: int = 60
+    """Longest time to the answer, seconds, per attempt."""
+    tries: int = 1
+    codecs: str = ""
+
+
+class CallRequested(Event):
+    """`POST /v0.1/Call/` was accepted.  Everything needed to make the call is here."""
+
+    opens: ClassVar[bool] = True
+
+    request_uuid: str
+    from_number: str
+    to_number: str
+    gateways: tuple[Gateway, ...]
+    answer_url: str
+    hangup_url: str
+    ring_url: str = ""
+    caller_name: str = ""
+    time_limit: int | None = None
+    """Seconds from the answer."""
+    hangup_on_ring: int | None = None
+    """Seconds from the first ring or early media."""
+    account_sid: str = ""
+
+    def columns(self) -> Mapping[str, Column]:
+        return {
+            "state": "accepted",
+            "from_number": self.from_number,
+            "to_number": self.to_number,
+            "account_sid": self.account_sid,
+        }
+
+    @property
+    def rank(self) -> int:
+        return 1
+
+
+# -- what the switch did ---------------------------------------------------------------------------
+
+
+class ChannelRang(Event):
+    """The far end rings (SIP 180), or its early media is heard (183)."""
+
+    channel: str
+    at: int
+    early_media: bool = False
+
+    def columns(self) -> Mapping[str, Column]:
+        return {"state": "ringing", "call_uuid": self.channel, "rang_at": self.at}
+
+    @property
+    def rank(self) -> int:
+        return 10_000
+
+
+class ChannelAnswered(Event):
+    """The far end answered."""
+
+    channel: str
+    at: int
+
+    def columns(self) -> Mapping[str, Column]:
+        return {"state": "in-progress", "call_uuid": self.channel, "answered_at": self.at}
+
+    @property
+    def rank(self) -> int:
+        return 20_000
+
+
+class ChannelEnded(Event):
+    """The switch has let go of the channel; nothing more will be heard from it."""
+
+    channel: str
+    cause: str
+    at: int = 0
+    """0 when nobody knows: the channel was found missing."""
+    rang_at: int = 0
+    answered_at: int = 0
+    sip_code: str = ""
+    sip_side: str = ""
+    """FreeSWITCH's sip_hangup_disposition: who ended it and how (recv_refuse, send_bye, ...)."""
+    found: str = "event"
+    """How it is known: ``event``, ``kept`` (the line the channel left behind on the switch),
+    ``missing`` (the channel is gone and left nothing), ``restart`` (its switch was started anew)."""
+
+
+class JobFailed(Event):
+    """FreeSWITCH could not originate the channel, and there is no such channel."""
+
+    channel: str
+    cause: str
+
+
+class StepEnded(Event):
+    """An application that the script started on the channel has ended."""
+
+    key: str
+    result: Pairs = ()
+    """The channel variables the step asked for, as far as they were set."""
+    failed: str = ""
+    """Why the step could not be done at all; empty for an ordinary end."""
+
+
+# -- what the application did ----------------------------------------------------------------------
+
+
+class DocumentFetched(Event):
+    """The application answered a document request."""
+
+    number: int
+    body: str
+
+
+class DocumentFailed(Event):
+    """A try to fetch a document failed."""
+
+    number: int
+    attempt: int
+    why: str
+    final: bool = False
+    """No further try would help: the answer is there and cannot be used (too large, no text)."""
+
+
+class CallbackDelivered(Event):
+    """The application took a callback (status 200 to 299)."""
+
+    key: str
+    attempt: int
+    status: int
+
+
+class CallbackFailed(Event):
+    """A try to deliver a callback failed."""
+
+    key: str
+    attempt: int
+    why: str
+
+
+# -- decisions -------------------------------------------------------------------------------------
+
+
+class Decision(Event):
+    """What plivotx did; appended with an expected version."""
+
+    fact: ClassVar[bool] = False
+
+
+class AttemptStarted(Decision):
+    """A channel is about to be originated.  Written before the one and only originate command."""
+
+    number: int
+    gateway: str
+    channel: str
+    switch: str
+    core: str
+    """Core-UUID of the running FreeSWITCH; another one later means that the channel is gone."""
+
+    def columns(self) -> Mapping[str, Column]:
+        return {
+            "state": "dialling",
+            "switch": self.switch,
+            "gateway": self.gateway,
+            "attempt": self.number,
+        }
+
+    @property
+    def rank(self) -> int:
+        return min(1 + self.number, 9_999)
+
+
+class AttemptFailed(Decision):
+    """An attempt ended without ringing, early media or answer."""
+
+    channel: str
+    cause: str
+    why: str
+    """Where the cause comes from, for whoever asks why the next gateway was tried."""
+
+
+class LimitReached(Decision):
+    """A limit of the call was reached while its channel was up; only now it is hung up."""
+
+    limit: str
+    """``HangupOnRing`` or ``TimeLimit``."""
+    cause: str
+
+
+class CallbackOwed(Decision):
+    """The application is to be told something.  What it will be told is fixed here."""
+
+    key: str
+    """``ring`` or ``hangup``; the same on every try."""
+    url: str
+    method: str
+    params: Pairs
+
+
+class CallbackGivenUp(Decision):
+    """A callback was tried as often as the configuration allows."""
+
+    key: str
+    why: str
+
+
+class StepStarted(Decision):
+    """A step of the script is about to be sent to the switch."""
+
+    key: str
+    digest: str
+    """Of the command; a different one at replay means that the verb was changed by an upgrade."""
+
+
+class VerbEnded(Decision):
+    """A verb is over and the script goes on with the next one."""
+
+    document: int
+    verb: int
+    name: str
+
+
+class VerbAbandoned(Decision):
+    """A verb no longer does what was recorded of it (plivotx was upgraded in mid-call)."""
+
+    document: int
+    verb: int
+    why: str
+
+
+class ScriptEnded(Decision):
+    """Nothing of the script is left to run; the call is hung up with *cause*."""
+
+    cause: str
+    why: str
+
+
+class CallEnded(Decision):
+    """The call is over.  Exactly one for each call."""
+
+    cause: str
+    call_uuid: str = ""
+    """The channel that rang or was answered; empty if none did."""
+    at: int = 0
+
+    def columns(self) -> Mapping[str, Column]:
+        return {"state": "completed", "cause": self.cause, "call_uuid": self.call_uuid, "ended_at": self.at}
+
+    @property
+    def rank(self) -> int:
+        return 30_000
+
+
+class CallClosed(Decision):
+    """Everything owed to the application was delivered or given up."""
+
+    closes: ClassVar[bool] = True
+
+    def columns(self) -> Mapping[str, Column]:
+        return {"state": "closed"}
+
+    @property
+    def rank(self) -> int:
+        return 40_000
+
+
+# -- on disk ---------------------------------------------------------------------------------------
+
+
+class Unknown(Event, tag=False):
+    """An event of a version newer than this one, kept as it is."""
+
+    type: str
+    data: bytes
+
+
+_CLASSES: tuple[type[Event], ...] = (
+    CallRequested,
+    ChannelRang,
+    ChannelAnswered,
+    ChannelEnded,
+    JobFailed,
+    StepEnded,
+    DocumentFetched,
+    DocumentFailed,
+    CallbackDelivered,
+    CallbackFailed,
+    AttemptStarted,
+    AttemptFailed,
+    LimitReached,
+    CallbackOwed,
+    CallbackGivenUp,
+    StepStarted,
+    VerbEnded,
+    VerbAbandoned,
+    ScriptEnded,
+    CallEnded,
+    CallClosed,
+)
+BY_NAME: dict[str, type[Event]] = {each.__name__: each for each in _CLASSES}
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
+    CallRequested
+    | ChannelRang
+    | ChannelAnswered
+    | ChannelEnded
+    | JobFailed
+    | StepEnded
+    | DocumentFetched
+    | DocumentFailed
+    | CallbackDelivered
+    | CallbackFailed
+    | AttemptStarted
+    | AttemptFailed
+    | LimitReached
+    | CallbackOwed
+    | CallbackGivenUp
+    | StepStarted
+    | VerbEnded
+    | VerbAbandoned
+    | ScriptEnded
+    | CallEnded
+    | CallClosed
+)
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+def encode(event: Event) -> bytes:
+    """The JSON text of *event*; ``decode`` gives it back."""
+    if isinstance(event, Unknown):
+        return event.data
+    return _encoder.encode(event)
+
+
+def decode(data: bytes) -> Event:
+    """The event that *data* holds; one of an unknown type becomes `Unknown`.
+
+    Raises ValueError if *data* is no event at all, or lacks a field that its type must have.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        name = msgspec.json.decode(data, type=_Tagged).type
+        if name in BY_NAME:
+            raise
+        return Unknown(type=name, data=data)
