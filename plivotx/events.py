@@ -10,7 +10,7 @@ clock.  The wall time at which an event was recorded is kept by the log, beside 
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Gateway(msgspec.Struct, frozen=True, omit_defaults=True):
     codecs: str = ""
 
 
-class CallRequested(Event):
+class CallRequested(Event, frozen=True, kw_only=True):
     """`POST /v0.1/Call/` was accepted.  Everything needed to make the call is here."""
 
     opens: ClassVar[bool] = True
@@ -108,7 +108,7 @@ class CallRequested(Event):
 # -- what the switch did ---------------------------------------------------------------------------
 
 
-class ChannelRang(Event):
+class ChannelRang(Event, frozen=True, kw_only=True):
     """The far end rings (SIP 180), or its early media is heard (183)."""
 
     channel: str
@@ -123,7 +123,7 @@ class ChannelRang(Event):
         return 10_000
 
 
-class ChannelAnswered(Event):
+class ChannelAnswered(Event, frozen=True, kw_only=True):
     """The far end answered."""
 
     channel: str
@@ -137,7 +137,7 @@ class ChannelAnswered(Event):
         return 20_000
 
 
-class ChannelEnded(Event):
+class ChannelEnded(Event, frozen=True, kw_only=True):
     """The switch has let go of the channel; nothing more will be heard from it."""
 
     channel: str
@@ -154,14 +154,14 @@ class ChannelEnded(Event):
     ``missing`` (the channel is gone and left nothing), ``restart`` (its switch was started anew)."""
 
 
-class JobFailed(Event):
+class JobFailed(Event, frozen=True, kw_only=True):
     """FreeSWITCH could not originate the channel, and there is no such channel."""
 
     channel: str
     cause: str
 
 
-class StepEnded(Event):
+class StepEnded(Event, frozen=True, kw_only=True):
     """An application that the script started on the channel has ended."""
 
     key: str
@@ -174,14 +174,14 @@ class StepEnded(Event):
 # -- what the application did ----------------------------------------------------------------------
 
 
-class DocumentFetched(Event):
+class DocumentFetched(Event, frozen=True, kw_only=True):
     """The application answered a document request."""
 
     number: int
     body: str
 
 
-class DocumentFailed(Event):
+class DocumentFailed(Event, frozen=True, kw_only=True):
     """A try to fetch a document failed."""
 
     number: int
@@ -191,7 +191,7 @@ class DocumentFailed(Event):
     """No further try would help: the answer is there and cannot be used (too large, no text)."""
 
 
-class CallbackDelivered(Event):
+class CallbackDelivered(Event, frozen=True, kw_only=True):
     """The application took a callback (status 200 to 299)."""
 
     key: str
@@ -199,7 +199,7 @@ class CallbackDelivered(Event):
     status: int
 
 
-class CallbackFailed(Event):
+class CallbackFailed(Event, frozen=True, kw_only=True):
     """A try to deliver a callback failed."""
 
     key: str
@@ -210,13 +210,13 @@ class CallbackFailed(Event):
 # -- decisions -------------------------------------------------------------------------------------
 
 
-class Decision(Event):
+class Decision(Event, frozen=True, kw_only=True):
     """What plivotx did; appended with an expected version."""
 
     fact: ClassVar[bool] = False
 
 
-class AttemptStarted(Decision):
+class AttemptStarted(Decision, frozen=True, kw_only=True):
     """A channel is about to be originated.  Written before the one and only originate command."""
 
     number: int
@@ -239,7 +239,7 @@ class AttemptStarted(Decision):
         return min(1 + self.number, 9_999)
 
 
-class AttemptFailed(Decision):
+class AttemptFailed(Decision, frozen=True, kw_only=True):
     """An attempt ended without ringing, early media or answer."""
 
     channel: str
@@ -248,7 +248,7 @@ class AttemptFailed(Decision):
     """Where the cause comes from, for whoever asks why the next gateway was tried."""
 
 
-class LimitReached(Decision):
+class LimitReached(Decision, frozen=True, kw_only=True):
     """A limit of the call was reached while its channel was up; only now it is hung up."""
 
     limit: str
@@ -256,7 +256,7 @@ class LimitReached(Decision):
     cause: str
 
 
-class CallbackOwed(Decision):
+class CallbackOwed(Decision, frozen=True, kw_only=True):
     """The application is to be told something.  What it will be told is fixed here."""
 
     key: str
@@ -266,14 +266,14 @@ class CallbackOwed(Decision):
     params: Pairs
 
 
-class CallbackGivenUp(Decision):
+class CallbackGivenUp(Decision, frozen=True, kw_only=True):
     """A callback was tried as often as the configuration allows."""
 
     key: str
     why: str
 
 
-class StepStarted(Decision):
+class StepStarted(Decision, frozen=True, kw_only=True):
     """A step of the script is about to be sent to the switch."""
 
     key: str
@@ -281,7 +281,7 @@ class StepStarted(Decision):
     """Of the command; a different one at replay means that the verb was changed by an upgrade."""
 
 
-class VerbEnded(Decision):
+class VerbEnded(Decision, frozen=True, kw_only=True):
     """A verb is over and the script goes on with the next one."""
 
     document: int
@@ -289,7 +289,7 @@ class VerbEnded(Decision):
     name: str
 
 
-class VerbAbandoned(Decision):
+class VerbAbandoned(Decision, frozen=True, kw_only=True):
     """A verb no longer does what was recorded of it (plivotx was upgraded in mid-call)."""
 
     document: int
@@ -297,14 +297,14 @@ class VerbAbandoned(Decision):
     why: str
 
 
-class ScriptEnded(Decision):
+class ScriptEnded(Decision, frozen=True, kw_only=True):
     """Nothing of the script is left to run; the call is hung up with *cause*."""
 
     cause: str
     why: str
 
 
-class CallEnded(Decision):
+class CallEnded(Decision, frozen=True, kw_only=True):
     """The call is over.  Exactly one for each call."""
 
     cause: str
@@ -320,7 +320,7 @@ class CallEnded(Decision):
         return 30_000
 
 
-class CallClosed(Decision):
+class CallClosed(Decision, frozen=True, kw_only=True):
     """Everything owed to the application was delivered or given up."""
 
     closes: ClassVar[bool] = True
@@ -336,7 +336,7 @@ class CallClosed(Decision):
 # -- on disk ---------------------------------------------------------------------------------------
 
 
-class Unknown(Event, tag=False):
+class Unknown(Event, frozen=True, kw_only=True, tag=False):
     """An event of a version newer than this one, kept as it is."""
 
     type: str

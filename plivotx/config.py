@@ -1,0 +1,158 @@
+"""The configuration: one frozen value, read once from an INI file and the environment.
+
+Every complaint is made at once, each with its file and line.
+"""
+
+import configparser
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; one line for each complaint."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operator can choose.  docs/configuration.md has a row for each key."""
+
+    http_address: str = "127.0.0.1:8088"
+    fs_inbound_address: str = "emulator"
+    """host:port of FreeSWITCH's event socket, or ``emulator``."""
+    fs_inbound_password: str = "ClueCon"
+    auth_id: str = ""
+    auth_token: str = ""
+    allowed_ips: tuple[str, ...] = ()
+    log: str = "sqlite:var/plivotx.sqlite"
+    """``sqlite:PATH``, ``redis://HOST:PORT/DB`` or ``memory:``."""
+    plugin_path: tuple[str, ...] = ()
+    default_http_method: str = "POST"
+    max_call_duration: int = 14_400
+    """Seconds from the answer; also the longest TimeLimit that has an effect."""
+    backstop_margin: int = 5
+    """Seconds by which the switch's own limits come later than ours."""
+    dial_patience: int = 120
+    """Seconds that an accepted call waits for its switch to be connected before it is given up."""
+    http_timeout: float = 15.0
+    """Seconds for one request to the application, from connecting to the last byte."""
+    callback_tries: int = 8
+    callback_retry_delay: float = 1.0
+    callback_retry_longest: float = 60.0
+    document_tries: int = 3
+    document_retry_delay: float = 0.5
+    max_document_bytes: int = 262_144
+
+
+SECTION = "plivotx"
+_LISTS = {"allowed_ips", "plugin_path"}
+_AT_LEAST: dict[str, float] = {
+    "max_call_duration": 1,
+    "backstop_margin": 2,
+    "dial_patience": 1,
+    "http_timeout": 0.1,
+    "callback_tries": 1,
+    "callback_retry_delay": 0,
+    "callback_retry_longest": 0,
+    "document_tries": 1,
+    "document_retry_delay": 0,
+    "max_document_bytes": 1,
+}
+
+
+def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read *path* (None: defaults only); ``PLIVOTX_KEY`` in *environ* goes before the file.
+
+    Raises ConfigError with a line for each thing that is wrong.
+    """
+    values: dict[str, tuple[str, str]] = {}  # field: value, where it stands
+    complaints: list[str] = []
+    if path is not None:
+        _read_file(path, values, complaints)
+    for field in Config.__struct_fields__:
+        name = f"PLIVOTX_{field.upper()}"
+        if name in environ:
+            values[field] = (environ[name], f"environment variable {name}")
+    fields: dict[str, Any] = {}
+    for field, (text, where) in values.items():
+        try:
+            fields[field] = _convert(field, text)
+        except ValueError as error:
+            complaints.append(f"{where}: {field.upper()} = {text!r}: {error}")
+    if not complaints:
+        config = Config(**fields)
+        complaints += _unsafe(config)
+    if complaints:
+        raise ConfigError("\n".join(complaints))
+    return config
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``host:port`` in two; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _read_file(path: str, values: dict[str, tuple[str, str]], complaints: list[str]) -> None:
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(" ;",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        parser.read_string(text, source=path)
+    except (OSError, UnicodeError, configparser.Error) as error:
+        complaints.append(f"{path}: {error}")
+        return
+    lines = text.splitlines()
+    for section in parser.sections():
+        for key, value in parser.items(section):
+            line = next(
+                (n for n, each in enumerate(lines, 1) if each.replace(":", "=").split("=")[0].strip() == key),
+                0,
+            )
+            where = f"{path}, line {line}"
+            if section != SECTION:
+                complaints.append(f"{where}: unknown section [{section}], expected [{SECTION}]")
+            elif key.lower() not in Config.__struct_fields__:
+                complaints.append(f"{where}: unknown key {key}")
+            else:
+                values[key.lower()] = (value, where)
+
+
+def _convert(field: str, text: str) -> Any:
+    if field in _LISTS:
+        items = tuple(each.strip() for each in text.split(",") if each.strip())
+        if field == "allowed_ips":
+            for each in items:
+                ipaddress.ip_address(each)
+        return items
+    default = getattr(Config(), field)
+    if isinstance(default, int | float):
+        number = type(default)(text)
+        if not _AT_LEAST[field] <= number <= 10**9:
+            raise ValueError(f"must be at least {_AT_LEAST[field]:g}")
+        return number
+    if field == "default_http_method" and text not in ("GET", "POST"):
+        raise ValueError("must be GET or POST")
+    if field == "http_address" or (field == "fs_inbound_address" and text != "emulator"):
+        split_address(text)
+    if field == "log" and not text.startswith(("sqlite:", "redis://", "memory:")):
+        raise ValueError("must begin with sqlite:, redis:// or memory:")
+    return text
+
+
+def _unsafe(config: Config) -> list[str]:
+    if bool(config.auth_id) != bool(config.auth_token):
+        return ["AUTH_ID and AUTH_TOKEN: give both or neither"]
+    host, _ = split_address(config.http_address)
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local and not config.auth_id:
+        return [f"HTTP_ADDRESS = {config.http_address}: beyond loopback AUTH_ID and AUTH_TOKEN are required"]
+    return []

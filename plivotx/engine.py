@@ -1,0 +1,373 @@
+"""Record, project, ask what is due, handle: the one circle that every call goes round.
+
+After each event of a call every policy is asked what is due *now*, and the answer is compared by key
+with what is running.  What is new is started; what is no longer due and was only waiting is forgotten;
+what has been sent is never cancelled, its outcome is recorded.  At start the open calls are loaded and
+the same question is asked, so there is no recovery mode.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from plivotx.commands import Command, Decide
+from plivotx.events import CallRequested, Event
+from plivotx.log.interface import Log, Position, Recorded, Refused, Unwritable
+from plivotx.policies import Policy
+from plivotx.projections.call import Call, evolve
+from plivotx.projections.channels import Channels
+
+MAX_DECISIONS = 50
+"""In one batch; more than a few means that policies contradict each other."""
+FIRST_BACKOFF = 0.1
+LONGEST_BACKOFF = 30.0
+"""Seconds before what failed is tried again."""
+
+
+class Ticket:
+    """A handler's hold on the engine while it works at one command."""
+
+    def __init__(self, engine: "Engine", live: "_Live") -> None:
+        self._engine = engine
+        self._live = live
+        self._unwanted = False
+        self._sent = 0
+        self._work: Deferred[None] | None = None
+
+    def attach(self, work: Deferred[None]) -> None:
+        """Learn what to cancel; the command may have ceased to be due while it was being started."""
+        self._work = work
+        if self._unwanted:
+            self.forget()
+
+    @property
+    def call(self) -> Call:
+        """The call as it is now."""
+        return self._live.call
+
+    async def record(self, *events: Event) -> None:
+        """Append outcome events now; returns when the call's state holds them.
+
+        A decision is refused with `Conflict` if the call has moved on meanwhile.
+        """
+        await self._engine.record(self._live, events)
+
+    @contextmanager
+    def sent(self) -> Iterator[None]:
+        """Inside, the world is being touched: the engine does not cancel, whatever happens to the call."""
+        self._sent += 1
+        try:
+            yield
+        finally:
+            self._sent -= 1
+        if self._unwanted and not self._sent:
+            raise CancelledError
+
+    def forget(self) -> None:
+        """The command is no longer due: cancel it, or have it end once what was sent is done with."""
+        self._unwanted = True
+        if not self._sent and self._work is not None:
+            self._work.cancel()
+
+
+Handler = Callable[[Any, Ticket], Awaitable[Sequence[Event]]]
+"""Does one kind of command.  What it returns is recorded; it may record on the way as well."""
+
+
+class _Live:
+    """One open call in memory."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.running: dict[tuple[str, ...], Ticket] = {}
+        self.failures: dict[tuple[str, ...], int] = {}
+        self.held: dict[tuple[str, ...], IDelayedCall] = {}
+        self.waiters: list[tuple[int, Deferred[None]]] = []
+        self.deciding = False
+
+    def reached(self, version: int) -> Deferred[None]:
+        """Fires when the state holds *version* events."""
+        if self.call.version >= version or self.call.closed:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self.waiters.append((version, waiter))
+        return waiter
+
+    def wake(self) -> None:
+        ready = [each for each in self.waiters if each[0] <= self.call.version or self.call.closed]
+        self.waiters = [each for each in self.waiters if each not in ready]
+        for _, waiter in ready:
+            waiter.callback(None)
+
+
+class Engine:
+    """Runs the circle for all open calls."""
+
+    log_lines = Logger()
+
+    def __init__(
+        self,
+        log: Log,
+        policies: Sequence[Policy],
+        handlers: Mapping[type[Command], Handler],
+        clock: IReactorTime,
+    ) -> None:
+        self._log = log
+        self._policies = tuple(policies)
+        self._handlers = dict(handlers)
+        self._clock = clock
+        self._live: dict[str, _Live] = {}
+        self._stop_following: Callable[[], None] | None = None
+        self.channels = Channels()
+        self.running = False
+
+    # -- in and out --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the open calls, then follow the log and ask of each call what is due."""
+        position, streams = await self._log.open_streams()
+        for stream in streams:
+            for recorded in await self._log.read(stream):
+                self._apply(recorded)
+        self.running = True
+        self._follow(position)
+        for live in list(self._live.values()):
+            self._ask(live)
+
+    def stop(self) -> None:
+        """Forget everything that runs or waits; nothing is recorded by it."""
+        self.running = False
+        if self._stop_following:
+            self._stop_following()
+        for live in self._live.values():
+            self._drop(live)
+        self._live.clear()
+
+    def call(self, stream: str) -> Call | None:
+        """The state of an open call."""
+        live = self._live.get(stream)
+        return live.call if live else None
+
+    def open_calls(self) -> Iterator[Call]:
+        """The open calls, in no order."""
+        return (live.call for live in list(self._live.values()))
+
+    def request(self, event: CallRequested) -> Deferred[int]:
+        """Record a new call; fires once it is durable.  Fails with `Conflict` or `Unwritable`."""
+        return self._log.append(event.request_uuid, [event], expected=0)
+
+    def tell(self, channel: str, event: Event) -> Deferred[int]:
+        """Record a fact about a channel; one that belongs to no open call is dropped."""
+        stream = self.channels.stream(channel)
+        if stream is None:
+            return succeed(0)
+        return self._log.append(stream, [event])
+
+    def idle(self) -> dict[str, int]:
+        """What is held in memory: all zero when no call is open.  For tests and for metrics."""
+        lives = self._live.values()
+        return {
+            "calls": len(self._live),
+            "channels": len(self.channels),
+            "running": sum(len(each.running) for each in lives),
+            "held": sum(len(each.held) for each in lives),
+            "waiters": sum(len(each.waiters) for each in lives),
+        }
+
+    async def record(self, live: _Live, events: Sequence[Event]) -> None:
+        """Append *events* of one call and wait until its state holds them.
+
+        Decisions are appended with the expected version and fail with `Conflict`; facts are tried
+        again until the log takes them, for what the world did has happened and is not to be redone.
+        """
+        if live.call.closed or not events:
+            return
+        decisions = not all(each.fact for each in events)
+        failures = 0
+        while True:
+            try:
+                version = await self._log.append(
+                    live.call.uuid, events, expected=live.call.version if decisions else None
+                )
+            except Unwritable:
+                if decisions or not self.running:
+                    raise
+                failures += 1
+                await self._sleep(_backoff(failures))
+                continue
+            await live.reached(version)
+            return
+
+    # -- the circle --------------------------------------------------------------------------------
+
+    def _follow(self, after: Position) -> None:
+        self._stop_following = self._log.follow(self._deliver, self._reset, after)
+
+    def _reset(self, why: str) -> None:
+        """The log lost its tail: what is in memory may never have happened.  Load it anew."""
+        self.log_lines.error("the log lost its tail ({why}); loading it anew", why=why)
+        self.stop()
+        self.channels = Channels()
+        starting = Deferred.fromCoroutine(self.start())
+        starting.addErrback(lambda failure: self.log_lines.failure("loading the log failed", failure))
+
+    def _deliver(self, recorded: Recorded) -> None:
+        live = self._apply(recorded)
+        if live is None:
+            return
+        live.wake()
+        self._ask(live)
+        if live.call.closed:
+            self._drop(live)
+            self._live.pop(recorded.stream, None)
+
+    def _apply(self, recorded: Recorded) -> _Live | None:
+        live = self._live.get(recorded.stream)
+        if live is None:
+            call = evolve(None, recorded.event)
+            if call is None:
+                return None
+            live = self._live[recorded.stream] = _Live(call)
+        elif recorded.version <= live.call.version:
+            return None  # read at the start and followed as well
+        else:
+            live.call = evolve(live.call, recorded.event) or live.call
+        self.channels.apply(recorded.stream, recorded.event)
+        return live
+
+    def _drop(self, live: _Live) -> None:
+        for ticket in list(live.running.values()):
+            ticket.forget()
+        for held in live.held.values():
+            held.cancel()
+        live.held.clear()
+
+    def _ask(self, live: _Live) -> None:
+        if not self.running:
+            return
+        commands = {each.key: each for each in self._due(live.call) if not isinstance(each, Decide)}
+        for key in [each for each in live.running if each not in commands]:
+            live.running[key].forget()
+        for key in [each for each in live.held if each not in commands and each != _DECIDE]:
+            live.held.pop(key).cancel()
+        live.failures = {key: n for key, n in live.failures.items() if key in commands or key == _DECIDE}
+        for key, command in commands.items():
+            if key not in live.running and key not in live.held:
+                self._start(live, key, command)
+        self._decide(live)
+
+    def _due(self, call: Call) -> Iterator[Command]:
+        """Everything due.  A policy that raises is logged, and the others are still asked."""
+        for policy in self._policies:
+            try:
+                yield from policy(call)
+            except Exception:
+                self.log_lines.failure(
+                    "policy {policy} raised for call {call}", policy=policy, call=call.uuid
+                )
+
+    def _start(self, live: _Live, key: tuple[str, ...], command: Command) -> None:
+        ticket = live.running[key] = Ticket(self, live)
+        work = Deferred.fromCoroutine(self._handle(live, key, command, ticket))
+        ticket.attach(work)
+        work.addErrback(self._unhandled)
+
+    def _unhandled(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self.log_lines.failure("handling a command broke", failure)
+
+    async def _handle(self, live: _Live, key: tuple[str, ...], command: Command, ticket: Ticket) -> None:
+        try:
+            outcome = await self._handlers[type(command)](command, ticket)
+            await self.record(live, outcome)
+        except CancelledError:
+            return
+        except Refused:
+            pass  # the call has moved on; what is due now is asked below
+        except Unwritable as error:
+            self.log_lines.warn(
+                "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
+            )
+        except Exception:
+            self.log_lines.failure("{command} failed", command=command)
+        finally:
+            if live.running.get(key) is ticket:
+                del live.running[key]
+        if not live.call.closed and self.running:
+            # Still due means that the handler changed nothing: wait longer each time, never spin.
+            if any(each.key == key for each in self._due(live.call)):
+                self._hold(live, key)
+            self._ask(live)
+
+    def _hold(self, live: _Live, key: tuple[str, ...]) -> None:
+        failures = live.failures[key] = live.failures.get(key, 0) + 1
+
+        def again() -> None:
+            live.held.pop(key, None)
+            self._ask(live)
+
+        live.held[key] = self._clock.callLater(_backoff(failures), again)
+
+    # -- decisions ---------------------------------------------------------------------------------
+
+    def _decide(self, live: _Live) -> None:
+        """Append, in one batch, all decisions that follow from the call's state and from each other."""
+        if live.deciding or _DECIDE in live.held or live.call.closed:
+            return
+        decisions = self._decisions(live.call)
+        if decisions:
+            live.deciding = True
+            work = Deferred.fromCoroutine(self._append_decisions(live, decisions))
+            work.addErrback(self._unhandled)
+
+    def _decisions(self, call: Call) -> list[Event]:
+        decided: list[Event] = []
+        for _ in range(MAX_DECISIONS):
+            first = next((each for each in self._due(call) if isinstance(each, Decide)), None)
+            if first is None:
+                return decided
+            decided.append(first.event)
+            call = evolve(call, first.event) or call
+        self.log_lines.error(
+            "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided
+        )
+        return decided[:1]
+
+    async def _append_decisions(self, live: _Live, decisions: Sequence[Event]) -> None:
+        expected = live.call.version
+        failed = False
+        try:
+            version = await self._log.append(live.call.uuid, decisions, expected=expected)
+            await live.reached(version)
+            live.failures.pop(_DECIDE, None)
+        except Refused:
+            # A fact came in between; its delivery asks again, unless it was delivered already.
+            failed = live.call.version == expected
+        except Unwritable as error:
+            self.log_lines.warn(
+                "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
+            )
+            failed = True
+        finally:
+            live.deciding = False
+        if self.running and not live.call.closed:
+            if failed:
+                self._hold(live, _DECIDE)
+            self._ask(live)
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        awake: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self._clock.callLater(seconds, awake.callback, None)
+        return awake
+
+
+_DECIDE = ("decide",)
+
+
+def _backoff(failures: int) -> float:
+    return min(LONGEST_BACKOFF, FIRST_BACKOFF * float(2 ** min(failures - 1, 20)))

@@ -1,0 +1,77 @@
+"""From FreeSWITCH's events to ours: only the named fields that plivotx uses are taken over."""
+
+from collections.abc import Iterator
+
+from plivotx.esl.session import Headers
+from plivotx.events import ChannelAnswered, ChannelEnded, ChannelRang, Event
+
+CHANNEL_EVENTS = (
+    "CHANNEL_CREATE",
+    "CHANNEL_PROGRESS",
+    "CHANNEL_PROGRESS_MEDIA",
+    "CHANNEL_ANSWER",
+    "CHANNEL_EXECUTE_COMPLETE",
+    "CHANNEL_HANGUP_COMPLETE",
+)
+"""What is subscribed to of our channels.  Only what `fact` knows is ever logged; the rest is passed on."""
+
+
+def text(event: Headers, name: str) -> str:
+    """One header as text; empty if it is not there.  An array gives its first element."""
+    value = event.get(name, "")
+    return value if isinstance(value, str) else (value[0] if value else "")
+
+
+def microseconds(event: Headers, name: str) -> int:
+    """One header that holds a time; 0 if it is not there or is no number."""
+    value = text(event, name)
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+
+
+def now(event: Headers) -> int:
+    """When FreeSWITCH made the event, on its own clock; 0 if it does not say."""
+    return microseconds(event, "Event-Date-Timestamp")
+
+
+def fact(event: Headers) -> Event | None:
+    """What the event says of its channel (``Unique-ID``), if it is something to be recorded."""
+    channel = text(event, "Unique-ID")
+    match text(event, "Event-Name"):
+        case "CHANNEL_PROGRESS":
+            return ChannelRang(channel=channel, at=now(event))
+        case "CHANNEL_PROGRESS_MEDIA":
+            return ChannelRang(channel=channel, at=now(event), early_media=True)
+        case "CHANNEL_ANSWER":
+            return ChannelAnswered(channel=channel, at=now(event))
+        case "CHANNEL_HANGUP_COMPLETE":
+            return ChannelEnded(
+                channel=channel,
+                cause=text(event, "Hangup-Cause") or "NONE",
+                at=now(event),
+                rang_at=rang_at(event),
+                answered_at=microseconds(event, "Caller-Channel-Answered-Time"),
+                sip_code=text(event, "variable_sip_term_status"),
+                sip_side=text(event, "variable_sip_hangup_disposition"),
+            )
+    return None
+
+
+def rang_at(event: Headers) -> int:
+    """When the channel first rang or gave early media; 0 if it has not.
+
+    For a channel that gave early media the progress time stays 0 (recorded: orig_early_media).
+    """
+    rang = microseconds(event, "Caller-Channel-Progress-Time")
+    media = microseconds(event, "Caller-Channel-Progress-Media-Time")
+    return min(rang, media) if rang and media else rang or media
+
+
+def from_dump(channel: str, dump: Headers) -> Iterator[Event]:
+    """What `uuid_dump` of a live channel says happened to it, whether its events were seen or not."""
+    rang = rang_at(dump)
+    answered = microseconds(dump, "Caller-Channel-Answered-Time")
+    if rang:
+        early = not microseconds(dump, "Caller-Channel-Progress-Time")
+        yield ChannelRang(channel=channel, at=rang, early_media=early)
+    if answered:
+        yield ChannelAnswered(channel=channel, at=answered)

@@ -1,0 +1,43 @@
+"""How a request to the application is made up and signed, as the v0.1 API has it.  Pure.
+
+X-PLIVO-SIGNATURE is the base64 of HMAC-SHA1, keyed with AUTH_TOKEN, over the URL followed by each
+parameter's name and value in ascending order of the names.
+"""
+
+import hashlib
+import hmac
+from base64 import b64encode
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from plivotx.events import Pairs
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A request ready to be sent."""
+
+    url: str
+    body: bytes | None
+    params: dict[str, str]
+    """Everything that is signed: the parameters and those of the URL's own query."""
+
+
+def prepare(method: str, url: str, params: Pairs) -> Prepared:
+    """Put *params* where *method* has them.
+
+    The parameters of the URL's own query are sent along (the last of several with one name, blank
+    values left out), as before; but one that has the name of a parameter of ours does not replace it.
+    """
+    bare, _, query = url.partition("?")
+    query, _, _ = query.partition("#")
+    merged = {**dict(parse_qsl(query)), **dict(params)}
+    if method == "GET":
+        return Prepared(f"{bare.partition('#')[0]}?{urlencode(merged)}", None, merged)
+    return Prepared(url, urlencode(merged).encode("ascii"), merged)
+
+
+def sign(token: str, url: str, params: dict[str, str]) -> str:
+    """The value of X-PLIVO-SIGNATURE for a request to *url* that carries *params*."""
+    text = url + "".join(name + params[name] for name in sorted(params))
+    return b64encode(hmac.new(token.encode(), text.encode(), hashlib.sha1).digest()).decode("ascii")

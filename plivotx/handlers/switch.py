@@ -1,0 +1,546 @@
+"""Drive the switch: dial, watch, run steps, hang up; and turn what it tells into facts.
+
+An originate is written once.  What was missed (a lost connection, a restart of plivotx or of
+FreeSWITCH, an event that never came) is found out by asking the switch about the channel; only what is
+certain is recorded, and what nobody can know any more is called so.
+"""
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from plivotx.commands import HangUp, Originate, Step, Watch
+from plivotx.config import Config
+from plivotx.engine import Engine, Ticket
+from plivotx.esl import dialstring, translate
+from plivotx.esl.connections import Disconnected, Switch
+from plivotx.esl.session import Headers, Reply
+from plivotx.esl.translate import text
+from plivotx.events import (
+    AttemptStarted,
+    CallEnded,
+    ChannelEnded,
+    ChannelRang,
+    Event,
+    JobFailed,
+    StepEnded,
+    StepStarted,
+)
+from plivotx.handlers.timers import sleep
+from plivotx.projections.call import OUTCOME_UNKNOWN, SWITCH_RESTARTED, Attempt
+
+log = Logger()
+
+END_LAG = 2.0
+"""Seconds that the end event of a channel may come later than `uuid_exists` turns false."""
+LOOK_AGAIN = 60.0
+"""Seconds after which a channel of which nothing is heard is looked at, in case an event was lost."""
+KILL_AGAIN = 5.0
+"""Seconds after which a channel that was to be hung up is hung up again."""
+UNREACHABLE = "NETWORK_OUT_OF_ORDER"
+"""Hangup cause of a call that could not be dialled because no switch was connected."""
+GRACE = 60.0
+"""Seconds beyond the switch's own limits after which a channel must be gone, reachable or not."""
+
+
+class SwitchHandlers:
+    """Does `Originate`, `Watch`, `Step` and `HangUp`, and listens to the switches."""
+
+    def __init__(self, switches: Mapping[str, Switch], clock: IReactorTime, config: Config) -> None:
+        self._switches = dict(switches)
+        self._clock = clock
+        self._config = config
+        self._engine: Engine | None = None
+        self._seen: set[str] = set()  # channels that exist, by their events
+        self._unwritten: set[str] = set()  # decided to be dialled, not yet written
+        self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
+        self._ends: dict[str, list[Deferred[None]]] = {}
+        self._steps: dict[tuple[str, str], Deferred[Headers]] = {}
+        self._aside: set[Deferred[None]] = set()
+        for switch in self._switches.values():
+            switch.on_event = self._event
+            switch.on_up = self._up
+
+    def attach(self, engine: Engine) -> None:
+        """Learn where facts go; before the switches are started."""
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """Where facts go."""
+        assert self._engine is not None
+        return self._engine
+
+    def stop(self) -> None:
+        """Leave off what runs beside the commands."""
+        for each in list(self._aside):
+            each.cancel()
+
+    def idle(self) -> dict[str, int]:
+        """What is held in memory: all zero when no call is open.  For tests and for metrics."""
+        return {
+            "seen": len(self._seen),
+            "unwritten": len(self._unwritten),
+            "written": len(self._written),
+            "ends": len(self._ends),
+            "steps": len(self._steps),
+            "aside": len(self._aside),
+        }
+
+    def remaining(self, switch: str, when: int) -> float | None:
+        """Seconds until the clock of *switch* shows *when*; None if it is not known yet."""
+        known = self._switches.get(switch)
+        return known.time.remaining(when) if known else None
+
+    # -- commands ----------------------------------------------------------------------------------
+
+    async def originate(self, command: Originate, ticket: Ticket) -> Sequence[Event]:
+        """Record that the attempt starts, then write the originate command, once."""
+        switch = await self._pick()
+        if switch is None:
+            return (CallEnded(cause=UNREACHABLE),)
+        channel = command.channel
+        started = AttemptStarted(
+            number=command.number,
+            gateway=command.gateway.prefix,
+            channel=channel,
+            switch=switch.name,
+            core=switch.core,
+        )
+        try:
+            line = dial_line(command)
+        except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
+            log.error("call {call}: {error}", call=command.stream, error=error)
+            return (started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
+        with ticket.sent():
+            self._unwritten.add(channel)
+            try:
+                await ticket.record(started)
+                if not await self._wait_up(switch, self._config.dial_patience):
+                    return (JobFailed(channel=channel, cause=UNREACHABLE),)
+                taken = switch.bgapi(line, job=channel)
+                self._written[channel] = switch.epoch
+            finally:
+                self._unwritten.discard(channel)
+            try:
+                reply = await taken
+            except Disconnected:
+                return ()  # it may have been read all the same: Watch finds out
+        return () if reply.ok else (JobFailed(channel=channel, cause=reply.error or reply.text),)
+
+    async def watch(self, command: Watch, ticket: Ticket) -> Sequence[Event]:
+        """Look at the channel after each new connection, and now and then besides."""
+        switch = self._switches.get(command.switch)
+        if switch is None:
+            log.error(
+                "call {call} is on switch {name}, which is not configured",
+                call=command.stream,
+                name=command.switch,
+            )
+            return (_missing(command.channel),)
+        patience = command.backstop + self._ring_limit(ticket) + GRACE
+        looked_at = self._written.get(
+            command.channel
+        )  # nothing was missed on the connection it was dialled on
+        try:
+            while True:
+                if not await self._wait_up(switch, patience):
+                    log.error(
+                        "switch {name} is gone for good; giving up {channel}",
+                        name=switch.name,
+                        channel=command.channel,
+                    )
+                    return (_missing(command.channel),)
+                try:
+                    epoch = switch.epoch
+                    if command.channel not in self._unwritten and epoch not in (
+                        looked_at,
+                        self._written.get(command.channel),
+                    ):
+                        events = await self._compare(switch, command, ticket)
+                        looked_at = epoch
+                        if events:
+                            return events
+                    await self._until_changed(switch, LOOK_AGAIN)
+                    if switch.epoch == epoch and switch.up:
+                        looked_at = None
+                        self._forget_written(command.channel)
+                except Disconnected:
+                    continue
+        finally:
+            self._written.pop(command.channel, None)
+            self._seen.discard(command.channel)
+
+    def _forget_written(self, channel: str) -> None:
+        """An event may be lost on the very connection: from now on the channel is looked at."""
+        self._written.pop(channel, None)
+
+    async def hang_up(self, command: HangUp, ticket: Ticket) -> Sequence[Event]:
+        """Kill the channel, again and again, until its end is on record."""
+        switch = self._switches.get(command.switch)
+        while switch is not None:
+            await switch.when_up()
+            try:
+                reply = await switch.api(f"uuid_kill {command.channel} {command.cause}")
+                if not reply.ok and command.channel not in self._unwritten:
+                    attempt = ticket.call.attempt
+                    events = await self._conclude(switch, command.channel, attempt.core if attempt else "")
+                    if events:
+                        return events
+            except Disconnected:
+                pass
+            await sleep(self._clock, KILL_AGAIN)
+        return (_missing(command.channel),)
+
+    async def step(self, command: Step, ticket: Ticket) -> Sequence[Event]:
+        """Send the step if the channel does not carry its mark, then wait for its end."""
+        switch = self._switches[command.switch]
+        name = (command.channel, command.step)
+        sent_on = ""  # Core-UUID of the FreeSWITCH that has it
+        if not command.started:
+            await switch.when_up()
+            with ticket.sent():
+                await ticket.record(StepStarted(key=command.step, digest=command.digest))
+        try:
+            fresh = not command.started
+            while True:
+                await switch.when_up()
+                ended = self._steps.setdefault(name, Deferred())
+                try:
+                    if not fresh:
+                        found = await self._find_step(switch, command, sent_on)
+                        if isinstance(found, StepEnded):
+                            return (found,)
+                        fresh = found == "absent"
+                    if fresh:
+                        fresh = False
+                        for reply in switch.step(command.channel, command.step, command.app, command.arg):
+                            await reply  # "no such session": the channel is gone, and Watch concludes that
+                    sent_on = switch.core
+                    await self._until_changed(switch, LOOK_AGAIN, ended)
+                except Disconnected:
+                    continue
+                if ended.called:
+                    return (_step_ended(command, ended.result),)  # type: ignore[arg-type]  # called: the event
+        finally:
+            self._steps.pop(name, None)
+
+    # -- what a channel says of itself -------------------------------------------------------------
+
+    async def _compare(self, switch: Switch, command: Watch, ticket: Ticket) -> Sequence[Event]:
+        """Record what was missed of the channel; its end, if it is gone."""
+        channel = command.channel
+        dump = await self._dump(switch, channel)
+        if dump is None:
+            return await self._conclude(switch, channel, command.core)
+        self._seen.add(channel)
+        attempt = _attempt(ticket, channel)
+        for event in translate.from_dump(channel, dump):
+            known = attempt is None or (
+                attempt.rang_at if isinstance(event, ChannelRang) else attempt.answered_at
+            )
+            if not known:
+                await ticket.record(event)
+        if switch.core != command.core:
+            await self._rearm(switch, command, dump)
+        return ()
+
+    async def _dump(self, switch: Switch, channel: str) -> Headers | None:
+        """Everything the switch knows of a channel; None if it has no such channel."""
+        reply = await switch.api(f"uuid_dump {channel} json")
+        if not reply.text.startswith("{"):
+            return None
+        try:
+            dump = msgspec.json.decode(reply.text, type=Headers)
+        except msgspec.DecodeError:
+            log.error("uuid_dump of {channel} is no JSON", channel=channel)
+            return {}
+        if translate.now(dump):
+            switch.time.observe(translate.now(dump))
+        return dump
+
+    async def _rearm(self, switch: Switch, command: Watch, dump: Headers) -> None:
+        """The channel was carried over to another FreeSWITCH, which knows nothing of its limits."""
+        answered = translate.microseconds(dump, "Caller-Channel-Answered-Time")
+        elapsed = (translate.now(dump) - answered) // 1_000_000 if answered else 0
+        left = max(1, command.backstop - elapsed)
+        await switch.api(f"sched_del {command.channel}")
+        await switch.api(f"sched_hangup +{left} {command.channel} {command.cause}")
+
+    async def _conclude(self, switch: Switch, channel: str, core: str) -> Sequence[Event]:
+        """The switch has no such channel: wait for its end event, else say what is known of its end."""
+        if await self._end(channel, END_LAG):
+            await sleep(self._clock, END_LAG)  # its end is being recorded; that ends this command
+            return ()
+        if (await switch.api(f"uuid_exists {channel}")).text.strip() == "true":
+            return ()  # an originate that was read late
+        kept = dialstring.parse_kept((await switch.api(dialstring.kept(channel))).text)
+        if kept is None:
+            return (_missing(channel, restarted=switch.core != core),)
+        self._aside_do(self._forget(switch, channel))
+        return (
+            ChannelEnded(
+                channel=channel,
+                cause=kept.cause,
+                at=kept.ended_at,
+                rang_at=min(filter(None, (kept.rang_at, kept.early_media_at)), default=0),
+                answered_at=kept.answered_at,
+                sip_code=kept.sip_code,
+                sip_side=kept.sip_side,
+                found="kept",
+            ),
+        )
+
+    async def _find_step(self, switch: Switch, command: Step, sent_on: str) -> StepEnded | str:
+        """Where the step is: ``absent``, ``running``, or ended."""
+        dump = await self._dump(switch, command.channel)
+        if dump is None or text(dump, "Answer-State") == "hangup":
+            return "running"  # the channel is gone: nothing can be sent, and Watch concludes the rest
+        if text(dump, "variable_plivotx_done") == command.step:
+            return _step_ended(command, dump)
+        marked = text(dump, "variable_plivotx_step") == command.step
+        return "running" if marked and sent_on in ("", switch.core) else "absent"
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def _event(self, switch: Switch, event: Headers) -> None:
+        name = text(event, "Event-Name")
+        if name == "BACKGROUND_JOB":
+            self._job(switch, event)
+            return
+        channel = text(event, "Unique-ID")
+        if not channel:
+            return
+        stream = self.engine.channels.stream(channel)
+        if name == "CHANNEL_HANGUP_COMPLETE":
+            self._seen.discard(channel)
+        elif stream is None or self._is_over(stream, channel):
+            self._orphan(switch, channel, event)
+            return
+        else:
+            self._seen.add(channel)
+        if name == "CHANNEL_EXECUTE_COMPLETE":
+            self._step_event(channel, event)
+        fact = translate.fact(event)
+        if stream is None:
+            if text(event, "variable_plivo_app") == "true":
+                self._aside_do(self._forget(switch, channel))
+        elif fact is not None:
+            told = self.engine.tell(channel, fact)
+            told.addErrback(self._untold, switch)
+            if isinstance(fact, ChannelEnded):
+                told.addCallback(lambda _: self._aside_do(self._forget(switch, channel)))
+        if name == "CHANNEL_HANGUP_COMPLETE":
+            for waiter in self._ends.pop(channel, ()):
+                waiter.callback(None)
+
+    def _untold(self, failure: Failure, switch: Switch) -> None:
+        """A fact that could not be written counts as a lost connection: reconnect and compare."""
+        switch.lose(f"a fact could not be recorded: {failure.getErrorMessage()}")
+
+    def _is_over(self, stream: str, channel: str) -> bool:
+        call = self.engine.call(stream)
+        return call is not None and any(each.channel == channel and each.over for each in call.attempts)
+
+    def _step_event(self, channel: str, event: Headers) -> None:
+        waiter = self._steps.get((channel, text(event, "Application-UUID")))
+        # An application that the hangup cut off has not ended; what counts is the end of the channel.
+        if waiter is not None and not waiter.called and text(event, "Answer-State") != "hangup":
+            waiter.callback(event)
+
+    def _job(self, switch: Switch, event: Headers) -> None:
+        channel = text(event, "Job-UUID")
+        if self.engine.channels.stream(channel) is None:
+            return
+        reply = Reply(text(event, "_body"))
+        if reply.ok:
+            other = reply.text.removeprefix("+OK").strip()
+            if other and other != channel:
+                log.error("{channel} was dialled as {other}; hanging that up", channel=channel, other=other)
+                self._aside_do(self._kill(switch, other))
+            return
+        self._aside_do(self._job_failed(switch, channel, reply.error or reply.text.strip() or "NONE"))
+
+    async def _job_failed(self, switch: Switch, channel: str, cause: str) -> None:
+        """A failed job counts only if there is no such channel; the channel's own end goes before it."""
+        if channel in self._seen and await self._end(channel, END_LAG):
+            return
+        if (await switch.api(f"uuid_exists {channel}")).text.strip() == "true":
+            log.error(
+                "the job of {channel} failed ({cause}) and the channel lives", channel=channel, cause=cause
+            )
+            return
+        told = self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
+        told.addErrback(self._untold, switch)
+
+    def _orphan(self, switch: Switch, channel: str, event: Headers) -> None:
+        """A channel with our mark and no open call: nobody would ever hang it up."""
+        if text(event, "variable_plivo_app") == "true" and text(event, "Answer-State") != "hangup":
+            log.error("channel {channel} belongs to no open call; hanging it up", channel=channel)
+            self._aside_do(self._kill(switch, channel))
+
+    def _up(self, switch: Switch) -> None:
+        self._aside_do(self._sweep(switch))
+
+    async def _sweep(self, switch: Switch) -> None:
+        """After a new connection: hang up orphans, delete what ended channels of closed calls left."""
+        shown = await switch.api("show channels as json")
+        for channel in _shown(shown.text):
+            if self.engine.channels.stream(channel) is None:
+                mark = await switch.api(f"uuid_getvar {channel} plivo_app")
+                if mark.text.strip() == "true" and self.engine.channels.stream(channel) is None:
+                    log.error("channel {channel} belongs to no open call; hanging it up", channel=channel)
+                    await self._kill(switch, channel)
+        dump = await switch.api("hash_dump db plivotx")
+        for line in dump.text.splitlines():
+            channel = line.partition("/plivotx_")[2].partition("/")[0]
+            if channel and self.engine.channels.stream(channel) is None:
+                await self._forget(switch, channel)
+
+    async def _kill(self, switch: Switch, channel: str) -> None:
+        await switch.api(f"uuid_kill {channel} NORMAL_CLEARING")
+
+    async def _forget(self, switch: Switch, channel: str) -> None:
+        """Delete the line that an ended channel left on the switch; its end is on record."""
+        await switch.api(dialstring.forget(channel))
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    async def _pick(self) -> Switch | None:
+        """The connected switch with the fewest open calls; None if none is connected in time."""
+        deadline = self._clock.seconds() + self._config.dial_patience
+        while True:
+            up = [each for each in self._switches.values() if each.up]
+            if len(up) == 1:
+                return up[0]
+            if up:
+                load = dict.fromkeys(self._switches, 0)
+                for call in self.engine.open_calls():
+                    if call.up:
+                        load[call.up.switch] = load.get(call.up.switch, 0) + 1
+                return min(up, key=lambda each: load[each.name])
+            left = deadline - self._clock.seconds()
+            if left <= 0:
+                return None
+            await self._any([each.when_up() for each in self._switches.values()], left)
+
+    async def _wait_up(self, switch: Switch, seconds: float) -> bool:
+        if not switch.up:
+            await self._any([switch.when_up()], seconds)
+        return switch.up
+
+    async def _until_changed(self, switch: Switch, seconds: float, *others: Deferred[Any]) -> None:
+        """Until the connection is lost, *seconds* have passed, or one of *others* fires."""
+        await self._any([switch.when_changed()], seconds, others)
+
+    async def _any(
+        self, ours: Sequence[Deferred[Any]], seconds: float, others: Sequence[Deferred[Any]] = ()
+    ) -> None:
+        """Until one fires or *seconds* have passed; those of *ours* are cancelled, *others* are left alone."""
+        done: Deferred[None] = Deferred()
+
+        def fired(value: Any) -> Any:
+            if not done.called:
+                done.callback(None)
+            return value
+
+        timer = sleep(self._clock, seconds)
+        mine = [timer, *ours]
+        for each in mine:
+            each.addCallbacks(fired, _cancelled)
+        for each in others:
+            each.addCallback(fired)
+        try:
+            await done
+        finally:
+            for each in mine:
+                each.cancel()
+
+    async def _end(self, channel: str, seconds: float) -> bool:
+        """Whether the end event of *channel* comes within *seconds*."""
+        waiter: Deferred[None] = Deferred()
+        self._ends.setdefault(channel, []).append(waiter)
+        try:
+            await self._any([], seconds, [waiter])
+            return waiter.called
+        finally:
+            waiting = self._ends.get(channel, [])
+            if waiter in waiting:
+                waiting.remove(waiter)
+                if not waiting:
+                    del self._ends[channel]
+
+    def _ring_limit(self, ticket: Ticket) -> float:
+        return max(each.timeout for each in ticket.call.request.gateways)
+
+    def _aside_do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that no command waits for; a lost connection ends it, and Watch sees to the rest."""
+        task = Deferred.fromCoroutine(work)
+        if task.called:
+            task.addErrback(_lost)
+            return
+        self._aside.add(task)
+
+        def done(result: Any) -> Any:
+            self._aside.discard(task)
+            return result
+
+        task.addBoth(done)
+        task.addErrback(_lost)
+
+
+def dial_line(command: Originate) -> str:
+    """The originate command for an attempt; raises `dialstring.Unsafe` with the name of the parameter."""
+    return dialstring.originate(
+        channel=command.channel,
+        gateway=command.gateway.prefix,
+        to=command.to_number,
+        caller_id_number=command.caller_id_number,
+        caller_id_name=command.caller_id_name,
+        timeout=command.gateway.timeout,
+        codecs=command.gateway.codecs,
+        request_uuid=command.stream,
+        ring_backstop=command.ring_backstop,
+        answer_backstop=command.answer_backstop,
+    )
+
+
+def _cancelled(failure: Failure) -> None:
+    """One that lost the race."""
+
+
+def _lost(failure: Failure) -> None:
+    if not failure.check(Disconnected, CancelledError):
+        log.failure("work on a switch failed", failure)
+
+
+def _attempt(ticket: Ticket, channel: str) -> Attempt | None:
+    return next((each for each in ticket.call.attempts if each.channel == channel), None)
+
+
+def _missing(channel: str, *, restarted: bool = False) -> ChannelEnded:
+    if restarted:
+        return ChannelEnded(channel=channel, cause=SWITCH_RESTARTED, found="restart")
+    return ChannelEnded(channel=channel, cause=OUTCOME_UNKNOWN, found="missing")
+
+
+def _step_ended(command: Step, event: Headers) -> StepEnded:
+    result = tuple(
+        (name, text(event, f"variable_{name}")) for name in command.returns if f"variable_{name}" in event
+    )
+    return StepEnded(key=command.step, result=result)
+
+
+def _shown(listing: str) -> list[str]:
+    """The UUIDs in the answer to `show channels as json` that may be ours."""
+    try:
+        rows = msgspec.json.decode(listing).get("rows", [])
+    except (msgspec.DecodeError, AttributeError):
+        return []
+    uuids = [str(row.get("uuid", "")) for row in rows if isinstance(row, dict)]
+    return [each for each in uuids if each[14:15] == "5"]

@@ -1,0 +1,46 @@
+"""Waiting: `callLater` only means "look again"; what counts is the clock of the switch.
+
+The reactor that is handed in must run on a monotonic clock (`plivotx.service` sees to that): a step of
+the wall clock is not the passing of time.
+"""
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from plivotx.commands import At
+from plivotx.engine import Ticket
+from plivotx.events import Event, LimitReached
+
+LOOK_AGAIN = 60.0
+"""Seconds: two clocks may drift that long before they are compared again."""
+UNKNOWN_AGAIN = 0.5
+"""Seconds between two looks while nothing is known of the switch's clock."""
+
+
+def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
+    """Fires after *seconds*; can be cancelled."""
+    awake: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.callLater(max(0.0, seconds), awake.callback, None)
+    return awake
+
+
+class Timers:
+    """Does `At`: records that a limit is reached once the switch's clock says so."""
+
+    def __init__(self, clock: IReactorTime, remaining: Callable[[str, int], float | None]) -> None:
+        self._clock = clock
+        self._remaining = remaining
+
+    async def at(self, command: At, ticket: Ticket) -> Sequence[Event]:
+        """Wait, then decide that the limit is reached."""
+        del ticket
+        while True:
+            left = self._remaining(command.switch, command.when)
+            if left is None:
+                await sleep(self._clock, UNKNOWN_AGAIN)
+            elif left > 0:
+                await sleep(self._clock, min(left, LOOK_AGAIN))
+            else:
+                return (LimitReached(limit=command.limit, cause=command.cause),)

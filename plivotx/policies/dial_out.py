@@ -1,0 +1,88 @@
+"""Dial: one attempt after the other until one rings, gives early media or answers; then the end.
+
+After that there is no further attempt, whatever the cause.  Nor is there one after an attempt whose
+outcome was missed: it may have rung, and nobody is to be rung twice.
+"""
+
+from collections.abc import Iterator
+
+from plivotx.commands import Command, Decide, Originate, Watch
+from plivotx.config import Config
+from plivotx.events import AttemptFailed, CallEnded
+from plivotx.policies import Policy
+from plivotx.projections.call import Attempt, Call, channel_uuid
+
+RING_CAUSE = "ORIGINATOR_CANCEL"
+TIME_CAUSE = "ALLOTTED_TIMEOUT"
+
+
+def answer_limit(call: Call, config: Config) -> int:
+    """Seconds from the answer after which the call is hung up, whether the client set a limit or not."""
+    wanted = call.request.time_limit
+    return config.max_call_duration if wanted is None else min(wanted, config.max_call_duration)
+
+
+def originate(call: Call, number: int, config: Config) -> Originate:
+    """The command that makes attempt *number* (from 1) of a call."""
+    request = call.request
+    ring = None
+    if request.hangup_on_ring is not None:
+        ring = (request.hangup_on_ring + config.backstop_margin, RING_CAUSE)
+    return Originate(
+        stream=call.uuid,
+        number=number,
+        gateway=call.gateways[number - 1],
+        channel=channel_uuid(call.uuid, "A", number),
+        to_number=request.to_number,
+        caller_id_number=request.from_number,
+        caller_id_name=request.caller_name,
+        ring_backstop=ring,
+        answer_backstop=(answer_limit(call, config) + config.backstop_margin, TIME_CAUSE),
+    )
+
+
+def dial_out(config: Config) -> Policy:
+    """The policy, with the backstops that *config* asks for."""
+
+    def due(call: Call) -> Iterator[Command]:
+        latest = call.attempt
+        if call.ended:
+            return
+        if latest is None or latest.failed:
+            remaining = call.gateways[len(call.attempts) :]
+            if remaining:
+                yield originate(call, len(call.attempts) + 1, config)
+            else:
+                yield Decide(stream=call.uuid, event=CallEnded(cause=latest.cause if latest else "NONE"))
+        elif not latest.over:
+            limit = answer_limit(call, config)
+            yield Watch(
+                stream=call.uuid,
+                channel=latest.channel,
+                switch=latest.switch,
+                core=latest.core,
+                backstop=limit + config.backstop_margin,
+                cause=TIME_CAUSE,
+            )
+        elif latest.progressed or _missed(latest):
+            yield Decide(
+                stream=call.uuid,
+                event=CallEnded(
+                    cause=latest.cause,
+                    call_uuid=latest.channel if latest.progressed else "",
+                    at=latest.end.at if latest.end else 0,
+                ),
+            )
+        else:
+            why = f"FreeSWITCH reported {latest.cause} for the " + ("channel" if latest.end else "job")
+            yield Decide(
+                stream=call.uuid,
+                event=AttemptFailed(channel=latest.channel, cause=latest.cause, why=why),
+            )
+
+    return due
+
+
+def _missed(attempt: Attempt) -> bool:
+    """Whether the end was not witnessed, so that nobody can say that it did not ring."""
+    return attempt.end is not None and attempt.end.found != "event"

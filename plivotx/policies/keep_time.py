@@ -1,0 +1,44 @@
+"""Limits: when one is reached while the channel is up, and only then, the channel is hung up."""
+
+from collections.abc import Iterator
+
+from plivotx.commands import At, Command, HangUp
+from plivotx.config import Config
+from plivotx.policies import Policy
+from plivotx.policies.dial_out import RING_CAUSE, TIME_CAUSE, answer_limit
+from plivotx.projections.call import Call
+
+SECOND = 1_000_000
+"""In microseconds."""
+
+
+def keep_time(config: Config) -> Policy:
+    """The policy, with the longest call that *config* allows."""
+
+    def due(call: Call) -> Iterator[Command]:
+        up = call.up
+        if up is None:
+            return
+        reached = {each.limit for each in call.limits}
+        from_ring = call.request.hangup_on_ring
+        if from_ring is not None and up.rang_at and "HangupOnRing" not in reached:
+            yield At(
+                stream=call.uuid,
+                switch=up.switch,
+                when=up.rang_at + from_ring * SECOND,
+                limit="HangupOnRing",
+                cause=RING_CAUSE,
+            )
+        if up.answered_at and "TimeLimit" not in reached:
+            yield At(
+                stream=call.uuid,
+                switch=up.switch,
+                when=up.answered_at + answer_limit(call, config) * SECOND,
+                limit="TimeLimit",
+                cause=TIME_CAUSE,
+            )
+        cause = call.limits[0].cause if call.limits else call.script.end.cause if call.script.end else ""
+        if cause:
+            yield HangUp(stream=call.uuid, channel=up.channel, switch=up.switch, cause=cause)
+
+    return due

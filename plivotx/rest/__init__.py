@@ -1,0 +1,1 @@
+"""The HTTP API: `forms` reads what is posted (pure), `app` answers (Klein)."""

@@ -1,0 +1,1 @@
+"""The application's XML: `document` reads it, `script` runs it."""

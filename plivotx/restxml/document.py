@@ -1,0 +1,138 @@
+"""From the text of a document to its verbs, safely, with the line of each error."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+from plivotx.restxml.script import Verb
+
+MAX_CHARACTERS = 256 * 1024
+MAX_DEPTH = 10
+MAX_ELEMENTS = 1000
+
+
+class DocumentError(Exception):
+    """The document cannot be run; says where and why.  The application's fault."""
+
+    def __init__(self, line: int, column: int, why: str) -> None:
+        super().__init__(f"line {line}, column {column}: {why}")
+        self.line = line
+        self.column = column
+        self.why = why
+
+
+class _Element(msgspec.Struct):
+    name: str
+    attributes: dict[str, str]
+    line: int
+    column: int
+    text: str = ""
+    children: list["_Element"] = msgspec.field(default_factory=list)
+
+
+class _Builder:
+    """What the XML parser calls; keeps line and column of each element."""
+
+    def __init__(self) -> None:
+        self.parser: Any = None
+        self.root: _Element | None = None
+        self._open: list[_Element] = []
+        self._count = 0
+
+    def _here(self) -> tuple[int, int]:
+        return self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        line, column = self._here()
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            raise DocumentError(line, column, f"more than {MAX_ELEMENTS} elements")
+        if len(self._open) >= MAX_DEPTH:
+            raise DocumentError(line, column, f"elements nested deeper than {MAX_DEPTH}")
+        element = _Element(name, attributes, line, column)
+        if self._open:
+            self._open[-1].children.append(element)
+        else:
+            self.root = element
+        self._open.append(element)
+
+    def data(self, text: str) -> None:
+        self._open[-1].text += text
+
+    def end(self, name: str) -> None:
+        del name
+        self._open.pop()
+
+    def close(self) -> _Element | None:
+        return self.root
+
+
+def parse(text: str, verbs: Mapping[str, type[Verb]]) -> tuple[Verb, ...]:
+    """The verbs of the document *text*, all of them checked; *verbs* holds the known ones by name.
+
+    Raises DocumentError: not well-formed, a DTD or entities, too large or deep, a root other than
+    Response, an unknown verb, a wrong attribute.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise DocumentError(1, 1, f"more than {MAX_CHARACTERS} characters")
+    root = _tree(text)
+    if root.name != "Response":
+        raise DocumentError(root.line, root.column, f"the root is {root.name}, not Response")
+    return tuple(_verb(each, verbs) for each in root.children)
+
+
+def _tree(text: str) -> _Element:
+    builder = _Builder()
+    parser = DefusedXMLParser(target=builder, forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    builder.parser = parser.parser
+    try:
+        parser.feed(text)
+        root = parser.close()
+    except ParseError as error:
+        line, column = error.position
+        raise DocumentError(line, column + 1, f"not well-formed: {error}") from None
+    except DefusedXmlException as error:
+        line, column = builder.parser.CurrentLineNumber, builder.parser.CurrentColumnNumber + 1
+        raise DocumentError(
+            line, column, f"a DTD or entities are not allowed ({type(error).__name__})"
+        ) from None
+    except (ValueError, UnicodeError) as error:  # lone surrogates, NUL: no XML at all
+        raise DocumentError(1, 1, f"not well-formed: {error}") from None
+    if not isinstance(root, _Element):
+        raise DocumentError(1, 1, "the document is empty")
+    return root
+
+
+def _verb(element: _Element, verbs: Mapping[str, type[Verb]]) -> Verb:
+    where = (element.line, element.column)
+    verb = verbs.get(element.name)
+    if verb is None:
+        known = ", ".join(sorted(verbs))
+        raise DocumentError(*where, f"unknown verb {element.name} (known: {known})")
+    if element.children:
+        child = element.children[0]
+        raise DocumentError(child.line, child.column, f"{child.name} cannot stand inside {element.name}")
+    # Unknown attributes are ignored, as v0.1 did; so is text where the verb has no use for it.
+    given = {
+        name: value
+        for name, value in element.attributes.items()
+        if name in verb.__struct_fields__ and name != "text"
+    }
+    text = re.sub(r"\s+", " ", element.text).strip()
+    try:
+        return msgspec.convert({**given, "text": text}, verb, strict=False)
+    except msgspec.ValidationError as error:
+        raise DocumentError(*where, f"{element.name}: {_reason(str(error), given)}") from None
+
+
+def _reason(error: str, given: Mapping[str, str]) -> str:
+    """Msgspec's sentence, with the attribute's name and value instead of its path."""
+    sentence, _, path = error.partition(" - at `$.")
+    name = path.rstrip("`")
+    if name in given:
+        return f"attribute {name}={given[name]!r} is wrong: {sentence}"
+    return sentence

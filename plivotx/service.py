@@ -1,0 +1,230 @@
+"""The composition root: everything is made here and handed on.  Nobody imports this but `twistd`."""
+
+import os
+import time
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, cast
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet import endpoints
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgent
+
+from plivotx import config as configuration
+from plivotx import plugins as plugin_loader
+from plivotx.commands import At, FetchDocument, HangUp, Originate, PostCallback, Step, Watch
+from plivotx.config import Config, ConfigError, split_address
+from plivotx.emulator.memory import Network
+from plivotx.emulator.switch import Switch as Emulated
+from plivotx.engine import Engine
+from plivotx.esl.connections import Switch
+from plivotx.events import CallRequested
+from plivotx.handlers.http import Web
+from plivotx.handlers.switch import SwitchHandlers, dial_line
+from plivotx.handlers.timers import Timers
+from plivotx.log.interface import Log
+from plivotx.log.memory import MemoryLog
+from plivotx.log.redis import RedisLog
+from plivotx.log.sqlite import SQLiteLog
+from plivotx.plugins import Plugins
+from plivotx.policies.call_back import call_back
+from plivotx.policies.dial_out import dial_out, originate
+from plivotx.policies.keep_time import keep_time
+from plivotx.policies.run_script import run_script
+from plivotx.projections.call import Call
+from plivotx.rest.app import Api, site
+
+lines = Logger()
+
+
+class Plivotx:
+    """One server, wired up: the circle and its edges, on whatever log, switches, agent and clock it is given.
+
+    The service makes it with the real ones, tests with a memory log, the emulator and a `Clock`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        switches: dict[str, Switch],
+        agent: IAgent,
+        clock: IReactorTime,
+        plugins: Plugins,
+    ) -> None:
+        self.switches = switches
+        self.driving = SwitchHandlers(switches, clock, config)
+        web = Web(HTTPClient(agent), clock, config)
+        timers = Timers(clock, self.driving.remaining)
+        self.engine = Engine(
+            log,
+            policies=[
+                call_back(plugins.callbacks, config),
+                dial_out(config),
+                keep_time(config),
+                run_script(plugins.verbs, plugins.session, config),
+            ],
+            handlers={
+                Originate: self.driving.originate,
+                Watch: self.driving.watch,
+                Step: self.driving.step,
+                HangUp: self.driving.hang_up,
+                At: timers.at,
+                PostCallback: web.post_callback,
+                FetchDocument: web.fetch_document,
+            },
+            clock=clock,
+        )
+        self.driving.attach(self.engine)
+        self.api = Api(config, self.engine.request, carriable(config))
+
+    async def start(self) -> None:
+        """Load the open calls and connect to the switches."""
+        await self.engine.start()
+        for switch in self.switches.values():
+            switch.start()
+
+    def stop(self) -> None:
+        """Let go of everything; the calls go on by themselves, and with the next start."""
+        for switch in self.switches.values():
+            switch.stop()
+        self.driving.stop()
+        self.engine.stop()
+
+
+def carriable(config: Config) -> Any:
+    """A check that a request can be dialled exactly as asked, by making the very lines to be sent."""
+
+    def check(request: CallRequested) -> None:
+        call = Call(request=request, version=1)
+        for number in range(1, len(call.gateways) + 1):
+            dial_line(originate(call, number, config))
+
+    return check
+
+
+def steady(reactor: Any) -> None:
+    """Make *reactor* count time on the monotonic clock.
+
+    Twisted's counts on the wall clock: a step of that would end every wait at once, or keep every one
+    waiting for as long as it was set back.  Timers that exist already keep what remained of them.
+    """
+    before = reactor.seconds()
+    waiting = [(each, each.getTime() - before) for each in reactor.getDelayedCalls()]
+    reactor.seconds = time.monotonic
+    for each, left in waiting:
+        each.seconds = reactor.seconds
+        each.reset(max(0.0, left))
+
+
+def open_log(config: Config, reactor: Any) -> "Deferred[Log]":
+    """Open the log that the configuration names; fails with `Unopenable`."""
+    kind, _, rest = config.log.partition(":")
+    if kind == "sqlite":
+        path = Path(rest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cast("Deferred[Log]", SQLiteLog.open(str(path), reactor))
+    if kind == "redis":
+        return cast("Deferred[Log]", RedisLog.open(config.log, reactor))
+    return succeed(MemoryLog())
+
+
+def endpoint(config: Config, reactor: Any) -> IStreamClientEndpoint:
+    """Where the switch is: a real one, or the emulator within this process."""
+    if config.fs_inbound_address == "emulator":
+        emulated = Emulated(reactor, wall=time.time(), password=config.fs_inbound_password)
+        return Network(reactor, emulated).endpoint()
+    host, port = split_address(config.fs_inbound_address)
+    return endpoints.HostnameEndpoint(reactor, host, port, timeout=10)
+
+
+class PlivotxService(Service):
+    """Everything, from `twistd plivotx`."""
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._log: Log | None = None
+        self._server: Plivotx | None = None
+        self._port: IListeningPort | None = None
+        self._plugins = plugin_loader.load([plugin_loader.shipped(), *map(Path, config.plugin_path)], config)
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        starting = Deferred.fromCoroutine(self._start())
+        starting.addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        lines.error("plivotx cannot start: {why}", why=failure.getErrorMessage())
+        lines.debug("{trace}", trace=failure.getTraceback())
+        self._reactor.stop()
+
+    async def _start(self) -> None:
+        config, reactor = self._config, self._reactor
+        self._log = await open_log(config, reactor)
+        pool = HTTPConnectionPool(reactor, persistent=True)
+        pool.maxPersistentPerHost = 16
+        agent = Agent(reactor, connectTimeout=10, pool=pool)
+        switch = Switch(
+            "default", endpoint(config, reactor), config.fs_inbound_password, reactor, Random().random
+        )
+        self._server = Plivotx(config, self._log, {switch.name: switch}, agent, reactor, self._plugins)
+        await self._server.start()
+        host, port = split_address(config.http_address)
+        listening = endpoints.TCP4ServerEndpoint(reactor, port, interface=host, backlog=1024)
+        self._port = await listening.listen(site(self._server.api))
+        lines.info("plivotx serves {where} under /v0.1/", where=self._port.getHost())
+        for each in self._plugins.files:
+            lines.debug("plugin {file}", file=each)
+
+    async def _stop(self) -> None:
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        if self._server is not None:
+            self._server.stop()
+        if self._log is not None:
+            await self._log.close()
+
+    def stopService(self) -> "Deferred[None]":
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
+        return Deferred.fromCoroutine(self._stop())
+
+
+class Options(usage.Options):
+    """Options of `twistd plivotx`."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A voice API server on FreeSWITCH.  Without a configuration it runs on an emulated switch and "
+        "keeps its log in var/plivotx.sqlite."
+    )
+    optParameters: ClassVar = [
+        ["config", "c", None, "Configuration file; see conf/plivotx.conf for every key."],
+    ]
+    optFlags: ClassVar = [
+        ["check", None, "Read configuration and plugins, say what is wrong with them, and exit."],
+    ]
+
+    def postOptions(self) -> None:
+        try:
+            self.config = configuration.load(self["config"], os.environ)
+            plugin_loader.load([plugin_loader.shipped(), *map(Path, self.config.plugin_path)], self.config)
+        except (ConfigError, plugin_loader.PluginError) as error:
+            raise usage.UsageError(f"\n{error}")
+        if self["check"]:
+            print("the configuration is good")  # noqa: T201 - that is what was asked for
+            raise SystemExit(0)
+
+
+def makeService(options: Options) -> Service:
+    """What `twistd plivotx` runs."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it chooses it; twistd has done so by now
+
+    steady(reactor)
+    return PlivotxService(options.config, reactor)
