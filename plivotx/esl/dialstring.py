@@ -22,7 +22,7 @@ MAX_VARIABLES = 1000
 """Most variables of one block; from the 1024th on FreeSWITCH takes all the rest for one value."""
 
 
-class Unsafe(ValueError):  # noqa: N818 - says what it is
+class Unsafe(ValueError):
     """The value of *name* cannot be carried to FreeSWITCH; *why* says what is wrong with it."""
 
     def __init__(self, name: str, why: str) -> None:
@@ -162,6 +162,7 @@ _PLAIN = re.compile(_NUMBER)
 _AT_HOST = re.compile(f"{_NUMBER}@{_HOST}")
 _URI = re.compile(f"(?i:sips?):(?:{_NUMBER}@)?{_HOST}")
 _UUID = re.compile(r"[A-Za-z0-9-]+")
+_RELOAD = "mod_event_socket"  # here nothing can hide it (recorded: priv_reload_words)
 _CAUSE = re.compile(r"[A-Z0-9_]+")
 _CODEC = re.compile(r"[A-Za-z0-9._@-]+")
 
@@ -182,6 +183,8 @@ def gateway(prefix: str, name: str = "Gateways") -> str:
         raise Unsafe(name, "may hold only letters, digits and + * # . _ : / @ -")
     if ":_:" in prefix:
         raise Unsafe(name, "holds ':_:', which starts another call")
+    if _RELOAD in prefix.lower():
+        raise Unsafe(name, "holds the name of FreeSWITCH's event socket, which could make it reload")
     if "@" in prefix and _is_gateway(prefix):
         raise Unsafe(name, "holds '@': the call would go past the gateway, to the host behind it")
     return prefix
@@ -203,8 +206,10 @@ def destination(text: str, prefix: str, name: str = "To") -> str:
             raise Unsafe(name, "may hold only letters, digits and * # . _ - with a + before them")
         if _is_gateway(prefix):
             raise Unsafe(name, "names a host, and the call must go to the gateway")
-    if ":_:" in prefix[-2:] + text:
+    if ":_:" in prefix + text:
         raise Unsafe(name, "makes ':_:', which starts another call, together with the gateway")
+    if _RELOAD in (prefix + text).lower():
+        raise Unsafe(name, "makes the name of FreeSWITCH's event socket, which could make it reload")
     return text
 
 
@@ -342,10 +347,10 @@ def originate(
         ("origination_uuid", _uuid("channel", channel)),
         ("origination_caller_id_number", value("From", caller_number(caller_id_number))),
         ("origination_caller_id_name", value("CallerName", caller_name(caller_id_name))),
-        ("originate_timeout", str(timeout)),
+        ("originate_timeout", f"{timeout:d}"),
         ("ignore_early_media", "true"),
         ("app_disable_expand_variables", "true"),
-        ("absolute_codec_string", codec_string(codecs)),
+        ("absolute_codec_string", value("GatewayCodecs", codec_string(codecs))),
         ("plivo_app", "true"),
         ("plivo_request_uuid", _uuid("request_uuid", request_uuid)),
         ("api_reporting_hook", _quoted(hook(channel))),

@@ -21,7 +21,7 @@ variable.  The last of several headers with one name counts.  Some events have n
 that matched a binding; recorded: out_digit_action)."""
 
 
-class BadCommand(ValueError):  # noqa: N818 - says what it is
+class BadCommand(ValueError):
     """The command must not be sent as it is: FreeSWITCH would take it for something else."""
 
 
