@@ -1,4 +1,4 @@
-"""The composition root: everything is made here and handed on.  Nobody imports this but `twistd`."""
+"""The composition root: `twistd plivotx` makes everything real here and hands it on.  Nobody imports this."""
 
 import os
 import time
@@ -6,107 +6,28 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, cast
 
-from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.iweb import IAgent
 
 from plivotx import config as configuration
 from plivotx import plugins as plugin_loader
-from plivotx.commands import At, FetchDocument, HangUp, Originate, PostCallback, Step, Watch
 from plivotx.config import Config, ConfigError, split_address
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
-from plivotx.engine import Engine
 from plivotx.esl.connections import Switch
-from plivotx.events import CallRequested
-from plivotx.handlers.http import Web
-from plivotx.handlers.switch import SwitchHandlers, dial_line
-from plivotx.handlers.timers import Timers
 from plivotx.log.interface import Log
 from plivotx.log.memory import MemoryLog
 from plivotx.log.redis import RedisLog
 from plivotx.log.sqlite import SQLiteLog
-from plivotx.plugins import Plugins
-from plivotx.policies.call_back import call_back
-from plivotx.policies.dial_out import dial_out, originate
-from plivotx.policies.keep_time import keep_time
-from plivotx.policies.run_script import run_script
-from plivotx.projections.call import Call
-from plivotx.rest.app import Api, site
+from plivotx.rest.app import site
+from plivotx.server import Plivotx
 
 lines = Logger()
-
-
-class Plivotx:
-    """One server, wired up: the circle and its edges, on whatever log, switches, agent and clock it is given.
-
-    The service makes it with the real ones, tests with a memory log, the emulator and a `Clock`.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        log: Log,
-        switches: dict[str, Switch],
-        agent: IAgent,
-        clock: IReactorTime,
-        plugins: Plugins,
-    ) -> None:
-        self.switches = switches
-        self.driving = SwitchHandlers(switches, clock, config)
-        web = Web(HTTPClient(agent), clock, config)
-        timers = Timers(clock, self.driving.remaining)
-        self.engine = Engine(
-            log,
-            policies=[
-                call_back(plugins.callbacks, config),
-                dial_out(config),
-                keep_time(config),
-                run_script(plugins.verbs, plugins.session, config),
-            ],
-            handlers={
-                Originate: self.driving.originate,
-                Watch: self.driving.watch,
-                Step: self.driving.step,
-                HangUp: self.driving.hang_up,
-                At: timers.at,
-                PostCallback: web.post_callback,
-                FetchDocument: web.fetch_document,
-            },
-            clock=clock,
-        )
-        self.driving.attach(self.engine)
-        self.api = Api(config, self.engine.request, carriable(config))
-
-    async def start(self) -> None:
-        """Load the open calls and connect to the switches."""
-        await self.engine.start()
-        for switch in self.switches.values():
-            switch.start()
-
-    def stop(self) -> None:
-        """Let go of everything; the calls go on by themselves, and with the next start."""
-        for switch in self.switches.values():
-            switch.stop()
-        self.driving.stop()
-        self.engine.stop()
-
-
-def carriable(config: Config) -> Any:
-    """A check that a request can be dialled exactly as asked, by making the very lines to be sent."""
-
-    def check(request: CallRequested) -> None:
-        call = Call(request=request, version=1)
-        for number in range(1, len(call.gateways) + 1):
-            dial_line(originate(call, number, config))
-
-    return check
 
 
 def steady(reactor: Any) -> None:

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 import treq
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
 
 from plivotx.commands import FetchDocument, PostCallback
 from plivotx.config import Config
@@ -28,6 +29,28 @@ _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,
 
 class _TooLarge(Exception):
     """The answer is longer than the configuration allows."""
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A short body, written at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length: int | str = len(data)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """There is nothing to pause."""
+
+    def resumeProducing(self) -> None:
+        """There is nothing to resume."""
+
+    def stopProducing(self) -> None:
+        """There is nothing to stop."""
 
 
 class Web:
@@ -116,7 +139,11 @@ class Web:
     ) -> tuple[int, bytes]:
         # The URL goes out as it was given: its text is what is signed.
         response: IResponse = await self._client.request(
-            method, EncodedURL.from_text(url), headers=headers, data=body, unbuffered=True
+            method,
+            EncodedURL.from_text(url),
+            headers=headers,
+            data=None if body is None else _Body(body),
+            unbuffered=True,
         )
         received = bytearray()
         limit = self._config.max_document_bytes

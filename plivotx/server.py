@@ -1,0 +1,90 @@
+"""One server, wired up: the circle and its edges, on whatever it is given.
+
+`plivotx.service` gives it the real things, `plivotx.testing` those that live in memory.
+"""
+
+from collections.abc import Callable, Mapping
+
+from treq.client import HTTPClient
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
+
+from plivotx.commands import At, FetchDocument, HangUp, Originate, PostCallback, Step, Watch
+from plivotx.config import Config
+from plivotx.engine import Engine
+from plivotx.esl.connections import Switch
+from plivotx.events import CallRequested
+from plivotx.handlers.http import Web
+from plivotx.handlers.switch import SwitchHandlers, dial_line
+from plivotx.handlers.timers import Timers
+from plivotx.log.interface import Log
+from plivotx.plugins import Plugins
+from plivotx.policies.call_back import call_back
+from plivotx.policies.dial_out import dial_out, originate
+from plivotx.policies.keep_time import keep_time
+from plivotx.policies.run_script import run_script
+from plivotx.projections.call import Call
+from plivotx.rest.app import Api
+
+
+class Plivotx:
+    """The server, without a socket of its own."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        switches: Mapping[str, Switch],
+        agent: IAgent,
+        clock: IReactorTime,
+        plugins: Plugins,
+    ) -> None:
+        self.switches = switches
+        self.driving = SwitchHandlers(switches, clock, config)
+        web = Web(HTTPClient(agent), clock, config)
+        timers = Timers(clock, self.driving.remaining)
+        self.engine = Engine(
+            log,
+            policies=[
+                call_back(plugins.callbacks, config),
+                dial_out(config),
+                keep_time(config),
+                run_script(plugins.verbs, plugins.session, config),
+            ],
+            handlers={
+                Originate: self.driving.originate,
+                Watch: self.driving.watch,
+                Step: self.driving.step,
+                HangUp: self.driving.hang_up,
+                At: timers.at,
+                PostCallback: web.post_callback,
+                FetchDocument: web.fetch_document,
+            },
+            clock=clock,
+        )
+        self.driving.attach(self.engine)
+        self.api = Api(config, self.engine.request, carriable(config))
+
+    async def start(self) -> None:
+        """Load the open calls and connect to the switches."""
+        await self.engine.start()
+        for switch in self.switches.values():
+            switch.start()
+
+    def stop(self) -> None:
+        """Let go of everything; the calls go on by themselves, and with the next start."""
+        for switch in self.switches.values():
+            switch.stop()
+        self.driving.stop()
+        self.engine.stop()
+
+
+def carriable(config: Config) -> Callable[[CallRequested], None]:
+    """A check that a request can be dialled exactly as asked, by making the very lines to be sent."""
+
+    def check(request: CallRequested) -> None:
+        call = Call(request=request, version=1)
+        for number in range(1, len(call.gateways) + 1):
+            dial_line(originate(call, number, config))
+
+    return check
