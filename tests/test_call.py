@@ -1,0 +1,410 @@
+"""Properties of a call's projection and policies: facts come in any order, doubled, or not at all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from plivotx import plugins
+from plivotx.commands import (
+    At,
+    Command,
+    Decide,
+    FetchDocument,
+    HangUp,
+    Originate,
+    PostCallback,
+    Step,
+    Watch,
+)
+from plivotx.config import Config
+from plivotx.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CallbackDelivered,
+    CallbackFailed,
+    CallbackOwed,
+    CallClosed,
+    CallEnded,
+    CallRequested,
+    ChannelAnswered,
+    ChannelEnded,
+    ChannelRang,
+    DocumentFailed,
+    DocumentFetched,
+    Event,
+    Gateway,
+    JobFailed,
+    LimitReached,
+    ScriptEnded,
+    StepEnded,
+    StepStarted,
+    VerbEnded,
+    decode,
+    encode,
+)
+from plivotx.policies import Policy
+from plivotx.policies.call_back import call_back
+from plivotx.policies.dial_out import dial_out
+from plivotx.policies.keep_time import keep_time
+from plivotx.policies.run_script import run_script
+from plivotx.projections.call import Call, channel_uuid, evolve
+
+CONFIG = Config(callback_tries=3, document_tries=2)
+PLUGINS = plugins.load([Path(plugins.shipped())], CONFIG)
+POLICIES: list[Policy] = [
+    call_back(PLUGINS.callbacks, CONFIG),
+    dial_out(CONFIG),
+    keep_time(CONFIG),
+    run_script(PLUGINS.verbs, PLUGINS.session, CONFIG),
+]
+REQUEST = "1b4e28ba-2fa1-4d30-8f2c-1f2e3d4c5b6a"
+FIRST = channel_uuid(REQUEST, "A", 1)
+DOCUMENT = "<Response><Wait length='2'/><Wait/></Response>"
+STARTED = 1_800_000_000_000_000
+SECOND = 1_000_000
+
+
+def request(gateways: int = 1, **fields: object) -> CallRequested:
+    return CallRequested(
+        **{
+            "request_uuid": REQUEST,
+            "from_number": "1000",
+            "to_number": "+2000",
+            "gateways": tuple(Gateway(prefix=f"sofia/gateway/g{n}/") for n in range(gateways)),
+            "answer_url": "http://app/answer/",
+            "hangup_url": "http://app/hangup/",
+            "ring_url": "http://app/ring/",
+            **fields,
+        }
+    )
+
+
+def due(call: Call) -> list[Command]:
+    return [command for policy in POLICIES for command in policy(call)]
+
+
+def settle(call: Call) -> tuple[Call, list[Event]]:
+    """Take every decision that is due, and those that follow from it."""
+    decided: list[Event] = []
+    for _ in range(50):
+        decision = next((each for each in due(call) if isinstance(each, Decide)), None)
+        if decision is None:
+            return call, decided
+        decided.append(decision.event)
+        call = evolve(call, decision.event)
+    raise AssertionError(f"no rest after {decided}")
+
+
+def lived(*events: Event, of: CallRequested | None = None) -> Call:
+    """The call after *events*, with the decisions taken in between."""
+    call, _ = settle(evolve(None, of or request()))
+    for event in events:
+        call, _ = settle(evolve(call, event))
+    return call
+
+
+def started(number: int = 1) -> AttemptStarted:
+    channel = channel_uuid(REQUEST, "A", number)
+    return AttemptStarted(
+        number=number, gateway=f"sofia/gateway/g{number - 1}/", channel=channel, switch="default", core="c"
+    )
+
+
+def rang(channel: str = FIRST) -> ChannelRang:
+    return ChannelRang(channel=channel, at=STARTED + SECOND)
+
+
+def answered(channel: str = FIRST) -> ChannelAnswered:
+    return ChannelAnswered(channel=channel, at=STARTED + 3 * SECOND)
+
+
+def ended(cause: str = "NORMAL_CLEARING", channel: str = FIRST, **more: object) -> ChannelEnded:
+    return ChannelEnded(channel=channel, cause=cause, at=STARTED + 9 * SECOND, **more)
+
+
+_channels = st.sampled_from([channel_uuid(REQUEST, "A", 1), channel_uuid(REQUEST, "A", 2), "somebody else's"])
+_times = st.integers(0, 20).map(lambda n: STARTED + n * SECOND)
+_small = st.integers(0, 3)
+_facts: st.SearchStrategy[Event] = st.one_of(
+    st.builds(ChannelRang, channel=_channels, at=_times, early_media=st.booleans()),
+    st.builds(ChannelAnswered, channel=_channels, at=_times),
+    st.builds(
+        ChannelEnded,
+        channel=_channels,
+        cause=st.sampled_from(["USER_BUSY", "NORMAL_CLEARING", "OUTCOME_UNKNOWN"]),
+        at=_times,
+        rang_at=st.sampled_from([0, STARTED]),
+        answered_at=st.sampled_from([0, STARTED]),
+        found=st.sampled_from(["event", "kept", "missing", "restart"]),
+    ),
+    st.builds(JobFailed, channel=_channels, cause=st.sampled_from(["USER_BUSY", "INVALID_GATEWAY"])),
+    st.builds(StepEnded, key=st.sampled_from(["1/0/1", "1/1/1", "2/0/1", "x"])),
+    st.builds(DocumentFetched, number=st.integers(1, 2), body=st.sampled_from([DOCUMENT, "<no", ""])),
+    st.builds(
+        DocumentFailed, number=st.integers(1, 2), attempt=_small, why=st.just("500"), final=st.booleans()
+    ),
+    st.builds(
+        CallbackDelivered, key=st.sampled_from(["ring", "hangup", "?"]), attempt=_small, status=st.just(200)
+    ),
+    st.builds(
+        CallbackFailed, key=st.sampled_from(["ring", "hangup", "?"]), attempt=_small, why=st.just("500")
+    ),
+)
+_decisions: st.SearchStrategy[Event] = st.one_of(
+    st.builds(started, st.integers(1, 2)),
+    st.builds(LimitReached, limit=st.sampled_from(["TimeLimit", "HangupOnRing"]), cause=st.just("X")),
+    st.builds(StepStarted, key=st.sampled_from(["1/0/1", "1/1/1"]), digest=st.sampled_from(["", "ab"])),
+    st.builds(VerbEnded, document=st.just(1), verb=_small, name=st.just("Wait")),
+    st.builds(ScriptEnded, cause=st.just("X"), why=st.just("")),
+    st.builds(AttemptFailed, channel=_channels, cause=st.just("X"), why=st.just("")),
+    st.builds(CallEnded, cause=st.just("X")),
+    st.just(CallClosed()),
+)
+_requests = st.builds(
+    request,
+    gateways=st.integers(1, 3),
+    time_limit=st.none() | st.integers(1, 60),
+    hangup_on_ring=st.none() | st.integers(0, 60),
+    ring_url=st.sampled_from(["", "http://app/ring/"]),
+)
+
+
+def outcome(command: Command, draw: st.DataObject) -> Iterator[Event]:
+    """A fair world: every command has an outcome, good or bad."""
+    match command:
+        case Originate():
+            yield started(command.number)
+            if draw.draw(st.booleans()):
+                yield JobFailed(channel=command.channel, cause="USER_BUSY")
+        case Watch():
+            if draw.draw(st.booleans()):
+                yield rang(command.channel)
+                yield answered(command.channel)
+            yield ended(channel=command.channel)
+        case At():
+            yield LimitReached(limit=command.limit, cause=command.cause)
+        case HangUp():
+            yield ended(cause=command.cause, channel=command.channel)
+        case PostCallback():
+            if draw.draw(st.booleans()):
+                yield CallbackDelivered(key=command.delivery, attempt=command.attempt, status=200)
+            else:
+                yield CallbackFailed(key=command.delivery, attempt=command.attempt, why="500")
+        case FetchDocument():
+            if draw.draw(st.booleans()):
+                yield DocumentFetched(number=command.number, body=DOCUMENT)
+            else:
+                yield DocumentFailed(number=command.number, attempt=command.attempt, why="500")
+        case Step():
+            yield StepStarted(key=command.step, digest=command.digest)
+            yield StepEnded(key=command.step)
+
+
+class Properties(SynchronousTestCase):
+    @given(_requests, st.lists(_facts | _decisions, max_size=12))
+    def test_no_order_loss_or_doubling_makes_evolve_or_a_policy_raise(self, first, events):
+        call = evolve(None, first)
+        for event in [*events, *events]:
+            call = evolve(call, event)
+            due(call)
+
+    @given(st.lists(_facts | _decisions, max_size=5))
+    def test_without_its_request_a_call_is_nothing(self, events):
+        call = None
+        for event in events:
+            call = evolve(call, event)
+        self.assertIsNone(call)
+
+    @given(_requests, st.lists(_facts, max_size=12), st.data())
+    def test_a_call_ends_once_whatever_the_world_tells(self, first, facts, data):
+        call, decided = settle(evolve(None, first))
+        call, more = settle(evolve(call, started()))
+        decided += more
+        for fact in facts:
+            call, more = settle(evolve(call, fact))
+            decided += more
+            for command in due(call):
+                if isinstance(command, Originate) and data.draw(st.booleans()):
+                    call, more = settle(evolve(call, started(command.number)))
+                    decided += more
+        ends = [each for each in decided if isinstance(each, CallEnded)]
+        keys = [each.key for each in decided if isinstance(each, CallbackOwed)]
+        self.assertLessEqual(len(ends), 1)
+        self.assertEqual(len(keys), len(set(keys)))
+
+    @given(_requests, st.lists(_facts | _decisions, max_size=12), st.integers(0, 12))
+    def test_a_prefix_read_back_from_disk_gives_the_same_state(self, first, events, cut):
+        history = [first, *events][: cut + 1]
+        live = again = None
+        for event in history:
+            live = evolve(live, event)
+        for data in [encode(event) for event in history]:
+            again = evolve(again, decode(data))
+        self.assertEqual(live, again)
+        self.assertEqual([each.key for each in due(live)], [each.key for each in due(again)])
+
+    @given(_requests, st.lists(_facts, max_size=6), st.data())
+    def test_nothing_stays_due_in_a_world_that_answers(self, first, facts, data):
+        call, _ = settle(evolve(None, first))
+        for fact in facts:
+            call, _ = settle(evolve(call, fact))
+        for _ in range(60):
+            commands = due(call)
+            if not commands:
+                break
+            for event in outcome(data.draw(st.sampled_from(commands)), data):
+                call, _ = settle(evolve(call, event))
+        self.assertEqual(due(call), [])
+        self.assertTrue(call.closed)
+        self.assertIsNotNone(call.ended)
+        self.assertTrue(all(each.settled for each in call.owed))
+
+    @given(_requests, st.lists(_facts, max_size=8), st.data())
+    def test_the_same_channel_is_never_dialled_twice(self, first, facts, data):
+        call, _ = settle(evolve(None, first))
+        dialled = []
+        for fact in facts:
+            call, _ = settle(evolve(call, fact))
+            for command in due(call):
+                if isinstance(command, Originate) and data.draw(st.booleans()):
+                    dialled.append(command.channel)
+                    call, _ = settle(evolve(call, started(command.number)))
+        self.assertEqual(len(dialled), len(set(dialled)))
+
+
+class Dialling(SynchronousTestCase):
+    def kinds(self, call: Call) -> list[type[Command]]:
+        return [type(each) for each in due(call)]
+
+    def test_a_new_call_is_dialled(self):
+        (command,) = due(lived())
+        self.assertIsInstance(command, Originate)
+        self.assertEqual(command.channel, FIRST)
+
+    def test_a_started_attempt_is_watched_and_never_dialled_again(self):
+        self.assertEqual(self.kinds(lived(started())), [Watch])
+
+    def test_the_last_gateway_failed_ends_the_call_with_its_cause_and_no_channel(self):
+        for fact in (JobFailed(channel=FIRST, cause="USER_BUSY"), ended("USER_BUSY")):
+            call = lived(started(), fact)
+            self.assertEqual((call.ended.cause, call.ended.call_uuid), ("USER_BUSY", ""))
+
+    def test_job_and_channel_failing_both_ways_round_try_the_next_gateway_once(self):
+        job, channel = JobFailed(channel=FIRST, cause="USER_BUSY"), ended("USER_BUSY")
+        for facts in ((job, channel), (channel, job), (job, job), (channel, channel)):
+            call = lived(started(), *facts, of=request(gateways=2))
+            self.assertEqual([each.number for each in due(call) if isinstance(each, Originate)], [2])
+
+    def test_an_answer_without_ringing_ends_the_gateway_list(self):
+        call = lived(started(), answered(), ended(), of=request(gateways=2))
+        self.assertEqual((call.ended.cause, call.ended.call_uuid), ("NORMAL_CLEARING", FIRST))
+
+    def test_after_ringing_no_further_gateway_is_tried(self):
+        call = lived(started(), rang(), ended("USER_BUSY"), of=request(gateways=2))
+        self.assertEqual(call.ended.cause, "USER_BUSY")
+
+    def test_an_attempt_that_nobody_saw_end_is_not_followed_by_another(self):
+        for found in ("kept", "missing", "restart"):
+            call = lived(started(), ended("OUTCOME_UNKNOWN", found=found), of=request(gateways=2))
+            self.assertEqual(call.ended.cause, "OUTCOME_UNKNOWN")
+
+    def test_a_ring_that_only_the_end_told_of_still_counts(self):
+        call = lived(started(), ended("NO_ANSWER", rang_at=STARTED), of=request(gateways=2))
+        self.assertEqual(call.ended.call_uuid, FIRST)
+        self.assertEqual([each.what.key for each in call.owed], ["ring", "hangup"])
+
+
+class Limits(SynchronousTestCase):
+    def at(self, call: Call) -> list[tuple[str, int]]:
+        return [(each.limit, each.when) for each in due(call) if isinstance(each, At)]
+
+    def test_hangup_on_ring_counts_from_the_first_ring(self):
+        call = lived(started(), rang(), of=request(hangup_on_ring=7))
+        self.assertEqual(self.at(call), [("HangupOnRing", STARTED + 8 * SECOND)])
+
+    def test_hangup_on_ring_never_runs_without_ring_or_early_media(self):
+        call = lived(started(), answered(), of=request(hangup_on_ring=7))
+        self.assertEqual([limit for limit, _ in self.at(call)], ["TimeLimit"])
+
+    def test_hangup_on_ring_goes_on_after_the_answer(self):
+        call = lived(started(), rang(), answered(), of=request(hangup_on_ring=7, time_limit=2))
+        self.assertEqual(
+            self.at(call), [("HangupOnRing", STARTED + 8 * SECOND), ("TimeLimit", STARTED + 5 * SECOND)]
+        )
+
+    def test_without_a_time_limit_the_longest_call_is_the_limit(self):
+        call = lived(started(), answered())
+        self.assertEqual(self.at(call), [("TimeLimit", STARTED + (3 + CONFIG.max_call_duration) * SECOND)])
+
+    def test_only_a_limit_on_record_hangs_up(self):
+        call = lived(started(), rang(), of=request(hangup_on_ring=0))
+        self.assertFalse(any(isinstance(each, HangUp) for each in due(call)))
+        call = evolve(call, LimitReached(limit="HangupOnRing", cause="ORIGINATOR_CANCEL"))
+        self.assertEqual(
+            [each.cause for each in due(call) if isinstance(each, HangUp)], ["ORIGINATOR_CANCEL"]
+        )
+
+
+class Callbacks(SynchronousTestCase):
+    def posts(self, call: Call) -> list[tuple[str, int]]:
+        return [(each.delivery, each.attempt) for each in due(call) if isinstance(each, PostCallback)]
+
+    def test_the_first_try_of_a_later_callback_waits_for_the_earlier_one(self):
+        call = lived(started(), rang(), ended())
+        self.assertEqual(self.posts(call), [("ring", 1)])
+
+    def test_a_retry_holds_up_nothing(self):
+        call = lived(started(), rang(), ended(), CallbackFailed(key="ring", attempt=1, why="500"))
+        self.assertEqual(self.posts(call), [("ring", 2), ("hangup", 1)])
+
+    def test_after_the_last_try_it_is_given_up_and_the_call_is_closed(self):
+        failures = [
+            CallbackFailed(key=key, attempt=n, why="500") for key in ("ring", "hangup") for n in (1, 2, 3)
+        ]
+        call = lived(started(), rang(), ended(), *failures)
+        self.assertTrue(call.closed)
+        self.assertEqual([each.given_up for each in call.owed], [True, True])
+
+
+class Scripts(SynchronousTestCase):
+    def answered(self, *events: Event) -> Call:
+        return lived(started(), answered(), *events)
+
+    def steps(self, call: Call) -> list[tuple[str, str, bool]]:
+        return [(each.step, each.arg, each.started) for each in due(call) if isinstance(each, Step)]
+
+    def test_the_verbs_run_one_after_the_other_and_the_end_hangs_up(self):
+        call = self.answered(DocumentFetched(number=1, body=DOCUMENT))
+        self.assertEqual(self.steps(call), [("1/0/1", "silence_stream://2000", False)])
+        call = evolve(call, StepStarted(key="1/0/1", digest=due(call)[-1].digest))
+        self.assertEqual(self.steps(call), [("1/0/1", "silence_stream://2000", True)])
+        call, _ = settle(evolve(call, StepEnded(key="1/0/1")))
+        self.assertEqual(self.steps(call), [("1/1/1", "silence_stream://1000", False)])
+        call, _ = settle(evolve(call, StepEnded(key="1/1/1")))
+        self.assertEqual(self.steps(call), [])
+        self.assertEqual([each.cause for each in due(call) if isinstance(each, HangUp)], ["NORMAL_CLEARING"])
+
+    def test_hangup_ends_the_call_with_its_reason(self):
+        call = self.answered(DocumentFetched(number=1, body="<Response><Hangup reason='busy'/></Response>"))
+        self.assertEqual([each.cause for each in due(call) if isinstance(each, HangUp)], ["USER_BUSY"])
+
+    def test_a_document_that_cannot_be_run_ends_the_call_and_says_where(self):
+        call = self.answered(DocumentFetched(number=1, body="<Response>\n<Dance/></Response>"))
+        self.assertEqual(call.script.end.cause, "PROTOCOL_ERROR")
+        self.assertIn("line 2, column 1: unknown verb Dance", call.script.end.why)
+
+    def test_a_document_that_cannot_be_fetched_ends_the_call(self):
+        failures = [DocumentFailed(number=1, attempt=n, why="status 500") for n in (1, 2)]
+        call = self.answered(*failures)
+        self.assertEqual((call.script.end.cause, call.script.end.why), ("NETWORK_OUT_OF_ORDER", "status 500"))
+
+    def test_a_changed_verb_is_abandoned_and_the_next_one_runs(self):
+        call = self.answered(DocumentFetched(number=1, body=DOCUMENT), StepStarted(key="1/0/1", digest="old"))
+        self.assertEqual([step for step, _, _ in self.steps(call)], ["1/1/1"])
+
+    def test_nothing_is_run_any_more_once_the_channel_is_gone(self):
+        call = self.answered(DocumentFetched(number=1, body=DOCUMENT), ended())
+        self.assertEqual(self.steps(call), [])
