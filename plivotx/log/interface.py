@@ -66,11 +66,14 @@ class Fenced(Refused):
 class Unwritable(Exception):
     """The log could not write now (disk full, connection lost).  It may be tried again.
 
-    Whether the events are in the log is unknown to the caller only if the back end says so in
-    ``in_doubt``; with the back ends here they are not.
+    The events are not in the log, unless ``in_doubt`` says that this could not be found out.
     """
 
     in_doubt = False
+
+
+class Unreadable(Exception):
+    """The log could not be read now (connection lost, file damaged, closed).  It may be tried again."""
 
 
 class Unopenable(Exception):
@@ -88,6 +91,9 @@ class Log(Protocol):
         *expected* is the version the stream must have now (0: it must not exist), *fence* the token
         under which the caller holds the log.  Fails with `Conflict`, `Fenced` or `Unwritable`.
         """
+
+    def take_fence(self) -> Deferred[int]:
+        """Take the log over: fires with a new token, and appends with an older one are `Fenced`."""
 
     def follow(
         self,
