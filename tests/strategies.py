@@ -1,0 +1,106 @@
+"""Hypothesis strategies: one for each class of event, and streams of them.
+
+Channels, keys and numbers come from small pools, so that the events of a stream meet each other.
+"""
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from plivotx import events
+
+texts = st.text(max_size=20)
+numbers = st.integers(0, 4)
+versions = st.integers(1, 9)
+seconds = st.integers(0, 2**31)
+times = st.integers(0, 2**53)
+"""Microseconds of the epoch; 0 where nobody knows."""
+channels = st.sampled_from(("11111111-1111-5111-9111-111111111111", "c2", "c3", ""))
+causes = st.sampled_from(("NORMAL_CLEARING", "USER_BUSY", "NO_ANSWER", "")) | texts
+callback_keys = st.sampled_from(("ring", "hangup")) | texts
+step_keys = st.builds("{}/{}/{}".format, numbers, numbers, numbers) | texts
+urls = st.builds("http://app/{}".format, st.sampled_from(("ring", "answer", "hangup")))
+pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
+
+gateways = st.builds(
+    events.Gateway,
+    prefix=st.sampled_from(("sofia/gateway/one/", "user/")) | texts,
+    timeout=st.integers(1, 120),
+    tries=st.integers(1, 3),
+    codecs=texts,
+)
+
+EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
+    events.CallRequested: st.builds(
+        events.CallRequested,
+        request_uuid=texts,
+        from_number=texts,
+        to_number=texts,
+        gateways=st.lists(gateways, min_size=1, max_size=3).map(tuple),
+        answer_url=urls,
+        hangup_url=urls,
+        ring_url=urls | st.just(""),
+        caller_name=texts,
+        time_limit=st.none() | seconds,
+        hangup_on_ring=st.none() | seconds,
+        account_sid=texts,
+    ),
+    events.ChannelRang: st.builds(events.ChannelRang, channel=channels, at=times, early_media=st.booleans()),
+    events.ChannelAnswered: st.builds(events.ChannelAnswered, channel=channels, at=times),
+    events.ChannelEnded: st.builds(
+        events.ChannelEnded,
+        channel=channels,
+        cause=causes,
+        at=times,
+        rang_at=times,
+        answered_at=times,
+        sip_code=st.sampled_from(("", "200", "486")),
+        sip_side=st.sampled_from(("", "recv_refuse", "send_bye")),
+        found=st.sampled_from(("event", "kept", "missing", "restart")),
+    ),
+    events.JobFailed: st.builds(events.JobFailed, channel=channels, cause=causes),
+    events.StepEnded: st.builds(events.StepEnded, key=step_keys, result=pairs, failed=texts),
+    events.DocumentFetched: st.builds(events.DocumentFetched, number=numbers, body=st.text(max_size=200)),
+    events.DocumentFailed: st.builds(
+        events.DocumentFailed, number=numbers, attempt=versions, why=texts, final=st.booleans()
+    ),
+    events.CallbackDelivered: st.builds(
+        events.CallbackDelivered, key=callback_keys, attempt=versions, status=st.integers(200, 299)
+    ),
+    events.CallbackFailed: st.builds(events.CallbackFailed, key=callback_keys, attempt=versions, why=texts),
+    events.AttemptStarted: st.builds(
+        events.AttemptStarted, number=versions, gateway=texts, channel=channels, switch=texts, core=texts
+    ),
+    events.AttemptFailed: st.builds(events.AttemptFailed, channel=channels, cause=causes, why=texts),
+    events.LimitReached: st.builds(
+        events.LimitReached, limit=st.sampled_from(("HangupOnRing", "TimeLimit")), cause=causes
+    ),
+    events.CallbackOwed: st.builds(
+        events.CallbackOwed,
+        key=callback_keys,
+        url=urls,
+        method=st.sampled_from(("GET", "POST")),
+        params=pairs,
+    ),
+    events.CallbackGivenUp: st.builds(events.CallbackGivenUp, key=callback_keys, why=texts),
+    events.StepStarted: st.builds(events.StepStarted, key=step_keys, digest=texts),
+    events.VerbEnded: st.builds(events.VerbEnded, document=numbers, verb=numbers, name=texts),
+    events.VerbAbandoned: st.builds(events.VerbAbandoned, document=numbers, verb=numbers, why=texts),
+    events.ScriptEnded: st.builds(events.ScriptEnded, cause=causes, why=texts),
+    events.CallEnded: st.builds(events.CallEnded, cause=causes, call_uuid=channels, at=times),
+    events.CallClosed: st.builds(events.CallClosed),
+}
+
+known_events = st.one_of(*EVENTS.values())
+unknown_events = st.builds(
+    lambda number: events.decode(b'{"type":"OfANewerVersion","number":%d}' % number), numbers
+)
+any_event = known_events | unknown_events
+
+batches = st.lists(any_event, max_size=4)
+"""What one append adds to a stream."""
+
+streams = st.lists(any_event, max_size=30)
+"""Any events in any order: what a fold must bear."""
+
+call_streams = st.builds(lambda first, rest: [first, *rest], EVENTS[events.CallRequested], streams)
+"""A stream that begins as every outgoing call does, and goes on in any way at all."""
