@@ -124,6 +124,13 @@ class Values(SynchronousTestCase):
                 refused(self, name, dialstring.setvar, CHANNEL, name, text)
         self.assertEqual(dialstring.value("x", "\x01\x7f"), "\x01\x7f")
 
+    def test_what_mod_sofia_would_decode_in_a_caller_id(self) -> None:
+        for name in ("origination_caller_id_name", "Effective_Caller_ID_number"):
+            for text in ("a%22b", "%0D%0aX: y", "%5c", "a\\"):
+                refused(self, name, dialstring.value, name, text)
+                refused(self, name, dialstring.setvar, CHANNEL, name, text)
+            self.assertEqual(dialstring.value(name, "100%"), "100%")
+
     @given(TEXT, st.sampled_from(["sip_h_X-Foo", "plain_1"]))
     def test_any_text_is_carried_or_refused_by_name(self, text: str, name: str) -> None:
         try:
@@ -398,6 +405,7 @@ class Destinations(SynchronousTestCase):
             "x" * 257,
         ):
             refused(self, "CallerName", dialstring.caller_name, text)
+        refused(self, "CallerName", dialstring.caller_name, "Bob%22 x")
 
 
 class Lines(SynchronousTestCase):
