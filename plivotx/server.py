@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Mapping
 
-from treq.client import HTTPClient
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
@@ -41,7 +40,7 @@ class Plivotx:
     ) -> None:
         self.switches = switches
         self.driving = SwitchHandlers(switches, clock, config)
-        web = Web(HTTPClient(agent), clock, config)
+        web = Web(agent, clock, config)
         timers = Timers(clock, self.driving.remaining)
         self.engine = Engine(
             log,

@@ -3,15 +3,17 @@
 import codecs
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
-import treq
-from hyperlink import EncodedURL
-from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from plivotx.commands import FetchDocument, PostCallback
@@ -24,11 +26,10 @@ from plivotx.handlers.timers import sleep
 USER_AGENT = "plivotx"
 AT_ONCE = 64
 """Requests to one host at the same time; further ones wait, so that a slow host delays only itself."""
+MAX_REDIRECTS = 5
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
-
-
-class _TooLarge(Exception):
-    """The answer is longer than the configuration allows."""
+_NO_ENCODING = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
+"""What Python has among its text encodings and nobody writes a document in."""
 
 
 @implementer(IBodyProducer)
@@ -53,25 +54,67 @@ class _Body:
         """There is nothing to stop."""
 
 
-class Web:
-    """Does `PostCallback` and `FetchDocument`."""
+class _Reader(Protocol):
+    """Reads an answer; lets go of the connection once there is too much of it, or nobody wants it any more."""
 
-    def __init__(self, client: HTTPClient, clock: IReactorTime, config: Config) -> None:
-        self._client = client
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.data = bytearray()
+        self.complete: Deferred[bool] = Deferred(lambda _: self._let_go())
+        """Fires with whether that was all; fails if the connection broke before."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.complete.called:
+            return
+        self.data += data
+        if len(self.data) > self._limit:
+            self._let_go()
+            self.complete.callback(False)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.complete.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.complete.callback(True)
+        else:
+            self.complete.errback(reason)
+
+    def _let_go(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    complete: bool
+    """Whether the body is all there; one that is too long is cut."""
+
+
+class Web:
+    """Does `PostCallback` and `FetchDocument`.
+
+    It stands on the bare agent, not on a client with cookies: what one call's application sets must not go
+    along with another call, and the URL goes out as it was given, for its text is what is signed.
+    """
+
+    def __init__(self, agent: IAgent, clock: IReactorTime, config: Config) -> None:
+        self._agent = agent
         self._clock = clock
         self._config = config
         self._gates: dict[str, DeferredSemaphore] = {}
 
     async def post_callback(self, command: PostCallback, ticket: Ticket) -> Sequence[Event]:
-        """One try to deliver a callback."""
+        """One try to deliver a callback; only the status of the answer counts."""
         await sleep(self._clock, command.delay)
         try:
-            status, _ = await self._request(command, ticket, f"{command.stream}/{command.delivery}")
+            answer = await self._request(command, ticket, f"{command.stream}/{command.delivery}")
         except _FAILURES as error:
             return (CallbackFailed(key=command.delivery, attempt=command.attempt, why=_why(error)),)
-        if 200 <= status <= 299:
-            return (CallbackDelivered(key=command.delivery, attempt=command.attempt, status=status),)
-        return (CallbackFailed(key=command.delivery, attempt=command.attempt, why=f"status {status}"),)
+        if 200 <= answer.status <= 299:
+            return (CallbackDelivered(key=command.delivery, attempt=command.attempt, status=answer.status),)
+        why = f"status {answer.status}"
+        return (CallbackFailed(key=command.delivery, attempt=command.attempt, why=why),)
 
     async def fetch_document(self, command: FetchDocument, ticket: Ticket) -> Sequence[Event]:
         """One try to fetch a document."""
@@ -82,49 +125,33 @@ class Web:
             return (DocumentFailed(number=command.number, attempt=command.attempt, why=why, final=final),)
 
         try:
-            status, body = await self._request(command, ticket, f"{command.stream}/document-{command.number}")
-        except _TooLarge as error:
-            return failed(str(error), final=True)
+            answer = await self._request(command, ticket, f"{command.stream}/document-{command.number}")
         except _FAILURES as error:
             return failed(_why(error))
-        if not 200 <= status <= 299:
-            return failed(f"status {status}")
+        if not 200 <= answer.status <= 299:
+            return failed(f"status {answer.status}")
+        if not answer.complete:
+            limit = self._config.max_document_bytes
+            return failed(f"the answer is longer than {limit} bytes", final=True)
         try:
-            return (DocumentFetched(number=command.number, body=decode_document(body)),)
+            return (DocumentFetched(number=command.number, body=decode_document(answer.body)),)
         except ValueError as error:
             return failed(str(error), final=True)
 
-    async def _request(
-        self, command: PostCallback | FetchDocument, ticket: Ticket, delivery: str
-    ) -> tuple[int, bytes]:
-        prepared = prepare(command.method, command.url, command.params)
-        headers = Headers(
-            {
-                "User-Agent": [USER_AGENT],
-                "X-PLIVOTX-DELIVERY": [delivery],
-                "X-PLIVOTX-ATTEMPT": [str(command.attempt)],
-            }
-        )
-        if prepared.body is not None:
-            headers.setRawHeaders("Content-Type", ["application/x-www-form-urlencoded"])
-        if self._config.auth_id and self._config.auth_token:
-            signature = sign(self._config.auth_token, prepared.url, prepared.params)
-            headers.setRawHeaders("X-PLIVO-SIGNATURE", [signature])
+    async def _request(self, command: PostCallback | FetchDocument, ticket: Ticket, delivery: str) -> _Answer:
         host = urlsplit(command.url).netloc
         gate = self._gates.setdefault(host, DeferredSemaphore(AT_ONCE))
         await gate.acquire()
         try:
             with ticket.sent():
-                return await self._exchange(command.method, prepared.url, headers, prepared.body)
+                return await self._in_time(command, delivery)
         finally:
             gate.release()
             if gate.tokens == AT_ONCE and not gate.waiting:
                 self._gates.pop(host, None)
 
-    async def _exchange(
-        self, method: str, url: str, headers: Headers, body: bytes | None
-    ) -> tuple[int, bytes]:
-        work = Deferred.fromCoroutine(self._converse(method, url, headers, body))
+    async def _in_time(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
+        work = Deferred.fromCoroutine(self._converse(command, delivery))
         timer = self._clock.callLater(self._config.http_timeout, work.cancel)
         try:
             return await work
@@ -134,28 +161,46 @@ class Web:
             if timer.active():
                 timer.cancel()
 
-    async def _converse(
-        self, method: str, url: str, headers: Headers, body: bytes | None
-    ) -> tuple[int, bytes]:
-        # The URL goes out as it was given: its text is what is signed.
-        response: IResponse = await self._client.request(
-            method,
-            EncodedURL.from_text(url),
-            headers=headers,
-            data=None if body is None else _Body(body),
-            unbuffered=True,
-        )
-        received = bytearray()
-        limit = self._config.max_document_bytes
+    async def _converse(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
+        """Request, and follow redirects as v0.1 did: a POST becomes a GET without parameters.
 
-        def take(data: bytes) -> None:
-            received.extend(data)
-            if len(received) > limit:
-                raise _TooLarge(f"the answer is longer than {limit} bytes")
+        But not so where the application says (307, 308) that the request is to be made anew as it was.
+        """
+        method, url, params = command.method, command.url, command.params
+        for _ in range(MAX_REDIRECTS + 1):
+            prepared = prepare(method, url, params)
+            headers = Headers(
+                {
+                    "User-Agent": [USER_AGENT],
+                    "X-PLIVOTX-DELIVERY": [delivery],
+                    "X-PLIVOTX-ATTEMPT": [str(command.attempt)],
+                }
+            )
+            if prepared.body is not None:
+                headers.setRawHeaders("Content-Type", ["application/x-www-form-urlencoded"])
+            if self._config.auth_id and self._config.auth_token:
+                signature = sign(self._config.auth_token, prepared.url, prepared.params)
+                headers.setRawHeaders("X-PLIVO-SIGNATURE", [signature])
+            response = await self._agent.request(
+                method.encode("ascii"),
+                _with_path(prepared.url).encode("ascii"),
+                headers,
+                None if prepared.body is None else _Body(prepared.body),
+            )
+            reader = _Reader(self._config.max_document_bytes)
+            response.deliverBody(reader)
+            complete = await reader.complete
+            location = response.headers.getRawHeaders(b"location")
+            if response.code not in _REDIRECTS or not location:
+                return _Answer(response.code, bytes(reader.data), complete)
+            url = urljoin(url, location[0].decode("latin-1"))
+            if response.code not in _AS_IT_WAS:
+                method, params = "GET", ()
+        raise ValueError(f"more than {MAX_REDIRECTS} redirects, the last one to {url}")
 
-        await treq.collect(response, take)
-        return response.code, bytes(received)
 
+_AS_IT_WAS = (307, 308)
+_REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
 
 _FAILURES = (Exception,)
 """Whatever a request may raise is the failure of this one try: a name that does not resolve, a refused
@@ -169,16 +214,23 @@ def _why(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _with_path(url: str) -> str:
+    """The URL with a path, which a request cannot do without: ``http://host?a=b`` has none."""
+    return re.sub(r"^([a-z]+://[^/?#]*)(?![^?#])", r"\1/", url)
+
+
 def decode_document(body: bytes) -> str:
-    """The text of a document: in the encoding its XML declaration names, else UTF-8.
+    """The text of a document: in the encoding its XML declaration or byte order mark names, else UTF-8.
 
     Raises ValueError if it is not text in that encoding.
     """
     declared = _ENCODING.match(body)
     encoding = declared[1].decode("ascii") if declared else "utf-8-sig"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
     try:
         codec = codecs.lookup(encoding)
-        if not codec._is_text_encoding:  # noqa: SLF001 - what bytes.decode itself asks
+        if not codec._is_text_encoding or codec.name in _NO_ENCODING:  # noqa: SLF001 - what bytes.decode asks
             raise LookupError
         return body.decode(codec.name)
     except LookupError:

@@ -29,11 +29,10 @@ def prepare(method: str, url: str, params: Pairs) -> Prepared:
     The parameters of the URL's own query are sent along (the last of several with one name, blank
     values left out), as before; but one that has the name of a parameter of ours does not replace it.
     """
-    bare, _, query = url.partition("?")
-    query, _, _ = query.partition("#")
+    bare, mark, query = url.partition("#")[0].partition("?")
     merged = {**dict(parse_qsl(query)), **dict(params)}
     if method == "GET":
-        return Prepared(f"{bare.partition('#')[0]}?{urlencode(merged)}", None, merged)
+        return Prepared(f"{bare}?{urlencode(merged)}" if merged else bare + mark, None, merged)
     return Prepared(url, urlencode(merged).encode("ascii"), merged)
 
 
