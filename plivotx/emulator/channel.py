@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from plivotx.emulator.causes import CAUSES, SIP_STATUS
 from plivotx.emulator.events import Headers
 from plivotx.emulator.runner import Runner
-from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, STATISTICS
+from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, OFFERED, STATISTICS
 from plivotx.emulator.variables import Variables
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ _NUMBERS = {
     "CS_DESTROY": 12,
 }
 _CALL_STATES = {"DOWN": 0, "DIALING": 1, "RINGING": 2, "EARLY": 3, "ACTIVE": 4, "HANGUP": 8}
+_CODEC_HEADERS = (
+    ("channel-read-codec-name", "channel-read-codec-rate", "channel-read-codec-bit-rate"),
+    ("Channel-Write-Codec-Name", "Channel-Write-Codec-Rate", "Channel-Write-codec-bit-rate"),
+)
 _PROFILE_VARIABLES = {
     "destination_number": "destination",
     "caller_id_name": "caller_name",
@@ -277,15 +281,18 @@ class Channel:
                 number=self.destination, caller=self.orig_caller_number, switch=self.switch
             )
 
-    def _media_up(self) -> None:
-        if self.media:
+    def _media_up(self, variables: dict[str, str]) -> None:
+        """Take the far end's session description, `OFFERED` first and then what is made of it, `MEDIA`."""
+        if self.endpoint != "sofia" or self.media:
             return
-        self.media = True
-        if self.endpoint == "sofia":
-            codec = "PCMA" if (self.get("absolute_codec_string") or "").upper().startswith("PCMA") else "PCMU"
+        codec = "PCMA" if (self.get("absolute_codec_string") or "").upper().startswith("PCMA") else "PCMU"
+        for name, value in variables.items():
+            self.variables[name] = value.format(codec=codec, payload="8" if codec == "PCMA" else "0")
+        if variables is MEDIA:
+            self.media = True
             self.codec = (codec, "8000", "64000")
-            for name, value in MEDIA.items():
-                self.variables[name] = value.format(codec=codec, payload="8" if codec == "PCMA" else "0")
+            for names in _CODEC_HEADERS:
+                self.fire("CODEC", *zip(names, self.codec, strict=True))
 
     def ring(self) -> None:
         """The far end rings."""
@@ -303,11 +310,12 @@ class Channel:
         if not self.up or self.early or self.answered:
             return
         self._heard_of()
-        self._media_up()
+        self._media_up(OFFERED)
         self.answer_state = "early"
         self.variables["endpoint_disposition"] = "EARLY MEDIA"
         self.progress_media = self.switch.micros()
         self.fire("CHANNEL_PROGRESS_MEDIA")
+        self._media_up(MEDIA)
         self.runner.execute_on("execute_on_pre_answer")
         self.runner.execute_on("execute_on_media")
         self._api_on("api_on_pre_answer")
@@ -320,7 +328,8 @@ class Channel:
         if not self.up or self.answered:
             return
         self._heard_of()
-        self._media_up()
+        self._media_up(OFFERED)
+        self._media_up(MEDIA)
         self.answered_at = self.switch.micros()
         self.answer_state = "answered"
         self.fire("CHANNEL_ANSWER")
@@ -335,19 +344,20 @@ class Channel:
         self._set_call_state("ACTIVE")
         self._tell()
 
-    def refuse(self, cause: str) -> None:
-        """The far end refuses, with the SIP status of that cause."""
+    def refuse(self, cause: str, *, reached: bool = True) -> None:
+        """The far end refuses, with the SIP status of that cause; or it was not even reached (ICMP, orig_dead_gateway)."""
         if not self.up:
             return
         if self.endpoint == "sofia":
             status, phrase = SIP_STATUS.get(cause, (503, "Service Unavailable"))
-            self.variables["sip_hangup_disposition"] = "recv_refuse"
-            if cause != "DEAD":
-                for name in ("reply", "network"):
+            for name in ("reply", "network"):
+                self.variables[f"sip_{name}_port"] = "5080"
+                if reached:
                     self.variables[f"sip_{name}_{'host' if name == 'reply' else 'ip'}"] = "127.0.0.1"
-                    self.variables[f"sip_{name}_port"] = "5080"
+            if reached:
                 self.network_addr = "127.0.0.1"
-                self.variables["sip_user_agent"] = self.switch.user_agent
+            self.variables["sip_hangup_disposition"] = "recv_refuse"
+            self.variables["sip_call_id"] = "1"
             self.variables["sip_invite_failure_status"] = str(status)
             self.variables["sip_invite_failure_phrase"] = phrase
             self._sip_end(status, cause)
@@ -419,6 +429,8 @@ class Channel:
         self.answer_state = "hangup"
         self.switch.ended_channel(self)
         self.fire("CHANNEL_HANGUP")
+        if self.they_hung_up and self.answered and self.endpoint == "sofia":
+            self.variables["sip_hangup_disposition"] = "recv_bye"
         if self.on_end is not None:
             self.on_end()
         self._tell()
@@ -550,11 +562,10 @@ class Channel:
         if self.endpoint != "sofia":
             return
         if not self.get("sip_hangup_disposition"):
-            if not self.answered:
-                disposition = "send_cancel"
-            else:
-                disposition = "recv_bye" if self.they_hung_up else "send_bye"
-            variables["sip_hangup_disposition"] = disposition
+            variables["sip_hangup_disposition"] = "send_bye" if self.answered else "send_cancel"
+            if not self.answered and self.network_addr:
+                variables["sip_invite_failure_status"] = "487"
+                variables["sip_invite_failure_phrase"] = "CANCEL"
         if self.media:
             for name, value in STATISTICS.items():
                 variables[name] = value

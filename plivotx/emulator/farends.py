@@ -29,7 +29,7 @@ class Step:
     after: float
     """Seconds after the step before; the first after the call reached it."""
     act: str
-    """`ring`, `early`, `answer`, `refuse`, `bye` or `digits`."""
+    """`ring`, `early`, `answer`, `refuse`, `unreachable`, `bye` or `digits`."""
     detail: str = ""
     """The cause, or the digits."""
 

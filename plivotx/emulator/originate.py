@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Done = Callable[[str], None]
 
 _NOWHERE = "DESTINATION_OUT_OF_ORDER"
+_LOOPBACK = 0.001  # no SIP message has to travel
 _CODECS = ("PCMU", "PCMA", "G722", "G729", "OPUS", "L16")
 
 
@@ -297,7 +298,7 @@ class FarEnd:
 
     def begin(self) -> None:
         """The call reaches it."""
-        self._schedule(self._channel.switch.faults.jittered(REACTION))
+        self._schedule(self._channel.switch.faults.jittered(_LOOPBACK if self._channel.endpoint == "loopback" else REACTION))
 
     def _schedule(self, delay: float) -> None:
         if self._steps:
@@ -313,6 +314,8 @@ class FarEnd:
             channel.answer()
         elif step.act == "refuse":
             channel.refuse(step.detail)
+        elif step.act == "unreachable":
+            channel.refuse(step.detail, reached=False)
         elif step.act == "bye":
             channel.bye(step.detail)
         elif step.act == "digits":

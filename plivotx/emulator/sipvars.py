@@ -52,10 +52,14 @@ ANSWERED = {
 }
 """With the first reply: ringing, early media or answer."""
 
-MEDIA = {
+OFFERED = {
     "switch_r_sdp": "v=0\r\no=FreeSWITCH 3 4 IN IP4 127.0.0.1\r\ns=FreeSWITCH\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio 24786 RTP/AVP {payload} 101 13\r\na=ptime:20\r\n",
     "ep_codec_string": "CORE_PCM_MODULE.{codec}@8000h@20i@64000b",
+}
+"""With the first session description of the far end."""
+
+MEDIA = {
     "remote_video_media_flow": "inactive",
     "remote_text_media_flow": "inactive",
     "remote_audio_media_flow": "sendrecv",
@@ -80,7 +84,7 @@ MEDIA = {
     "remote_media_ip": "127.0.0.1",
     "remote_media_port": "24786",
 }
-"""With the first session description of the far end."""
+"""Once audio flows."""
 
 STATISTICS = {
     "rtp_audio_" + name: value

@@ -361,9 +361,8 @@ class Session(Protocol):
             own = [header for header in own if header[0].lower() != "event-subclass"]
             own.insert(0, ("Event-Subclass", subclass))
         own.append(("Event-UUID", uuid))
-        core = [header for header in switch.core_headers(name) if not header[0].startswith("Event-Calling")]
         self._reply(f"+OK {uuid}")
-        switch.deliver(Event(name, own + core, body or None, subclass))
+        switch.deliver(Event(name, own + switch.core_headers(name), body or None, subclass))
 
     def _api(self, text: str, headers: Headers) -> None:
         command, blank, argument = text.partition(" ")

@@ -39,6 +39,7 @@ _DIGIT = 0.25  # a digit without @duration (2000 samples)
 
 # where FreeSWITCH 1.10.12 says its events come from (orig_answer_park_all and others)
 _CALLING = {
+    "API": ("switch_loadable_module.c", "switch_api_execute", "2954"),
     "ADD_SCHEDULE": ("switch_scheduler.c", "switch_scheduler_add_task", "290"),
     "BACKGROUND_JOB": ("mod_event_socket.c", "api_exec", "1572"),
     "CALL_UPDATE": ("switch_channel.c", "switch_channel_flip_cid", "3277"),
@@ -181,7 +182,7 @@ class Switch:
         """Far ends of your own, by the number dialled."""
         self.gateways: dict[str, farends.Script] = {
             "dead": (
-                farends.Step(0, "refuse", "NORMAL_TEMPORARY_FAILURE"),
+                farends.Step(0, "unreachable", "NORMAL_TEMPORARY_FAILURE"),
             ),  # the port is closed: ICMP says so
             "silent": farends.SILENT,
         }
@@ -588,6 +589,10 @@ class Switch:
     def api(self, command: str, argument: str, done: Callable[[str], None]) -> None:
         """Run an API command; `done` gets its output, for `originate` when the dialling is over."""
         argument = argument.strip(" \t\n\r\v\f")
+        about = [("API-Command", command)]
+        if argument:
+            about.append(("API-Command-Argument", argument))
+        self.fire("API", about)
         if command.lower() != "originate":
             done(api.run(self, command, argument))
             return
