@@ -70,21 +70,37 @@ From tag 0.1.0 on an entry is never changed, only followed by another.
 """
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """Open the file; transactions are begun and ended by whoever uses the connection, in one thread.
+def connect(path: str, upgrades: Sequence[Sequence[str]] = UPGRADES) -> sqlite3.Connection:
+    """Open the file *path* for writing, made anew or brought to this version if need be.
 
-    Each commit is on disk when COMMIT returns (synchronous=FULL): in WAL mode that is one fsync.
+    An older file is first copied to ``PATH.vN``, where N is its version.  Raises `Unopenable` if the
+    file is not ours or of a newer version; it is left as it was.
+    """
+    connection = None
+    try:
+        connection = another(path)
+        _prepare(connection, path, upgrades)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise Unopenable(f"{path}: {error}")
+        raise
+    return connection
+
+
+def another(path: str) -> sqlite3.Connection:
+    """Open a file that `connect` has made ready, once more; raises sqlite3.Error.
+
+    Transactions are begun and ended by whoever has the connection, in one thread at a time.  What is
+    committed is on disk (synchronous=FULL); in WAL mode that costs one fsync.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 
-def prepare(connection: sqlite3.Connection, path: str, upgrades: Sequence[Sequence[str]] = UPGRADES) -> None:
-    """Bring the file to this version; an older one is first copied to ``PATH.vN``.
-
-    Raises `Unopenable` if the file is not ours or of a newer version; it is left as it was.
-    """
+def _prepare(connection: sqlite3.Connection, path: str, upgrades: Sequence[Sequence[str]]) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (ours,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -92,11 +108,12 @@ def prepare(connection: sqlite3.Connection, path: str, upgrades: Sequence[Sequen
         raise Unopenable(f"{path}: an SQLite file, but none that plivotx made")
     if version > len(upgrades):
         raise Unopenable(
-            f"{path}: written by a newer plivotx (version {version} of the file, known are up to {len(upgrades)})"
+            f"{path}: written by a newer plivotx"
+            f" (the file has version {version}, this one knows up to {len(upgrades)})"
         )
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
-        raise Unopenable(f"{path}: this file system can't keep a write-ahead log (journal mode is {mode})")
+        raise Unopenable(f"{path}: no write-ahead log on this file system (journal mode is {mode})")
     if 0 < version < len(upgrades):
         with closing(sqlite3.connect(f"{path}.v{version}")) as copy:
             connection.backup(copy)

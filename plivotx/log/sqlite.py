@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -43,7 +43,7 @@ from plivotx.log.interface import (
     Unreadable,
     Unwritable,
 )
-from plivotx.log.schema import connect, prepare
+from plivotx.log.schema import another, connect
 
 MAX_GROUP = 500
 """Writes in one transaction; more would only make the first of them wait."""
@@ -160,11 +160,12 @@ class SQLiteLog:
         try:
             lock = _lock(self._path)
             try:
-                connection, reading, end = _open(self._path)
+                connection = connect(self._path)
+                reading, end = another(self._path), _end(connection)
             except BaseException:
                 os.close(lock)
                 raise
-        except Unopenable:
+        except Exception:
             self._reactor.callFromThread(opened.errback, Failure())
             return
         self._reactor.callFromThread(self._opened, opened, reading, end)
@@ -293,7 +294,8 @@ class SQLiteLog:
                 try:
                     outcome = job.work(connection)
                 finally:
-                    connection.execute("COMMIT")
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
             except sqlite3.Error as error:
                 outcome = Failure(Unreadable(f"{self._path}: {error}"))
             except Exception:
@@ -303,7 +305,7 @@ class SQLiteLog:
         self._writes.put(None)
 
 
-# -- opening, in the writer's thread -----------------------------------------------------------------
+# -- in the writer's thread ------------------------------------------------------------------------
 
 
 def _lock(path: str) -> int:
@@ -322,19 +324,6 @@ def _lock(path: str) -> int:
     os.truncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
-
-
-def _open(path: str) -> tuple[sqlite3.Connection, sqlite3.Connection, int]:
-    """A connection to write, one to read, and the position of the last event."""
-    try:
-        connection = connect(path)
-        prepare(connection, path)
-        return connection, connect(path), _end(connection)
-    except sqlite3.Error as error:
-        raise Unopenable(f"{path}: {error}")
-
-
-# -- writing, in the writer's thread -----------------------------------------------------------------
 
 
 def _groups(queue: "SimpleQueue[_T | None]") -> Iterator[list[_T]]:
@@ -410,18 +399,18 @@ def _unwritable(path: str, error: Exception) -> Exception:
     return unwritable
 
 
-_NAMES = ", ".join(COLUMNS)
-_HOLES = ", ".join("?" * len(COLUMNS))
-_FIND = f"SELECT id, version, rank, open, opened, changed, {_NAMES} FROM streams WHERE name = ?"
-_INSERT = (
-    f"INSERT INTO streams (version, rank, open, opened, changed, {_NAMES}, name)"
-    f" VALUES (?, ?, ?, ?, ?, {_HOLES}, ?)"
-)
-_UPDATE = (
-    f"UPDATE streams SET (version, rank, open, opened, changed, {_NAMES}) = (?, ?, ?, ?, ?, {_HOLES})"
-    " WHERE id = ?"
-)
+_FIND = "SELECT id, version, rank, open FROM streams WHERE name = ?"
 _RECORD = "INSERT INTO events (stream, version, at, data) VALUES (?, ?, ?, ?)"
+
+
+@cache
+def _insert(names: tuple[str, ...]) -> str:
+    return f"INSERT INTO streams ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+@cache
+def _update(names: tuple[str, ...]) -> str:
+    return f"UPDATE streams SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
 
 
 def _append(
@@ -435,31 +424,26 @@ def _append(
     if fence is not None:
         (token,) = connection.execute("SELECT token FROM fence").fetchone()
         check_fence(stream, token, fence)
-    number, standing = None, Standing()
     found = connection.execute(_FIND, (stream,)).fetchone()
-    if found is not None:
-        number, version, rank, is_open, opened, changed, *columns = found
-        standing = Standing(
-            version, rank, bool(is_open), opened, changed, dict(zip(COLUMNS, columns, strict=True))
-        )
-    version = standing.version
+    number, version, rank, is_open = found or (None, 0, 0, 0)
     check_expected(stream, version, expected)
     if not batch:
         return version, ()
+    standing = Standing(version=version, rank=rank, open=bool(is_open))
     for event, _ in batch:
         standing.apply(event, at)
-    values = (
-        standing.version,
-        standing.rank,
-        standing.open,
-        standing.opened,
-        standing.changed,
-        *(standing.columns.get(name) for name in COLUMNS),
-    )
+    # Only what changes is set: SQLite leaves the indexes of the other columns alone.
+    changes: dict[str, Column] = {"version": standing.version, "changed": at}
+    if standing.rank > rank:
+        changes |= standing.columns
+        changes["rank"] = standing.rank
+    if number is None or standing.open != is_open:
+        changes["open"] = standing.open
     if number is None:
-        number = connection.execute(_INSERT, (*values, stream)).lastrowid
+        changes = {"name": stream, "opened": at, "rank": 0, **changes}
+        number = connection.execute(_insert(tuple(changes)), (*changes.values(),)).lastrowid
     else:
-        connection.execute(_UPDATE, (*values, number))
+        connection.execute(_update(tuple(changes)), (*changes.values(), number))
     recorded = []
     for event_version, (_, data) in enumerate(batch, version + 1):
         row = (number, event_version, at, data.decode())
@@ -493,7 +477,7 @@ def _forget_some(closed_before: float, connection: sqlite3.Connection) -> _Writt
     return len(old), ()
 
 
-# -- reading, in the reader's thread ---------------------------------------------------------------
+# -- in the reader's thread ------------------------------------------------------------------------
 
 _OPEN_STREAMS = "SELECT name FROM streams WHERE open ORDER BY opened, id"
 _EVENTS = (
