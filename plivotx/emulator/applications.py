@@ -61,12 +61,11 @@ def _play(channel: Channel, path: str, seconds: float) -> Body:
     if seconds > 0:
         keys = _terminators(channel)
         how = yield Wait(None if math.isinf(seconds) else seconds, digits=keys)
-        heard = min(channel.switch.clock.seconds() - started, seconds)
-        milliseconds = round(heard * 50) * 20
-        channel.variables["playback_last_offset_pos"] = str(milliseconds * 8)
-        channel.variables["playback_seconds"] = str(milliseconds // 1000)
-        channel.variables["playback_ms"] = str(milliseconds)
-        channel.variables["playback_samples"] = str(milliseconds * 8)
+    milliseconds = round(min(channel.switch.clock.seconds() - started, seconds) * 50) * 20
+    channel.variables["playback_last_offset_pos"] = str(milliseconds * 8)
+    channel.variables["playback_seconds"] = str(milliseconds // 1000)
+    channel.variables["playback_ms"] = str(milliseconds)
+    channel.variables["playback_samples"] = str(milliseconds * 8)
     status = "done" if how == "time" else "break"
     channel.fire("PLAYBACK_STOP", *about, ("Playback-Status", status))
     return "PLAYBACK ERROR" if how in {"hangup", "transfer"} else "FILE PLAYED"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plivotx.emulator.causes import CAUSES, SIP_STATUS
+from plivotx.emulator.dialstring import integer, true
 from plivotx.emulator.events import Headers
 from plivotx.emulator.runner import Runner
 from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, OFFERED, STATISTICS
@@ -315,11 +316,11 @@ class Channel:
         self.variables["endpoint_disposition"] = "EARLY MEDIA"
         self.progress_media = self.switch.micros()
         self.fire("CHANNEL_PROGRESS_MEDIA")
-        self._media_up(MEDIA)
         self.runner.execute_on("execute_on_pre_answer")
         self.runner.execute_on("execute_on_media")
         self._api_on("api_on_pre_answer")
         self._api_on("api_on_media")
+        self._media_up(MEDIA)
         self._set_call_state("EARLY")
         self._tell()
 
@@ -335,6 +336,11 @@ class Channel:
         self.fire("CHANNEL_ANSWER")
         if not self.up:
             return
+        beat = self.get("enable_heartbeat_events")
+        if beat:
+            seconds = integer(beat) or (60 if true(beat) else 0)
+            if seconds > 0:
+                self.switch.later(seconds - FRAME, self._beat, seconds)
         self.variables["endpoint_disposition"] = "ANSWER"
         self.runner.execute_on("execute_on_answer")
         if not self.early:
@@ -343,6 +349,11 @@ class Channel:
         self._api_on("api_on_answer")
         self._set_call_state("ACTIVE")
         self._tell()
+
+    def _beat(self, seconds: int) -> None:
+        if self.up:
+            self.fire("SESSION_HEARTBEAT")
+            self.switch.later(seconds, self._beat, seconds)
 
     def refuse(self, cause: str, *, reached: bool = True) -> None:
         """The far end refuses, with the SIP status of that cause; or it was not even reached (ICMP, orig_dead_gateway)."""
@@ -408,14 +419,19 @@ class Channel:
         self.variables["max_forwards"] = str(int(self.get("max_forwards") or "71") - 1)
         self.profile_created = now
         self.dialplan, self.context = dialplan, context
+        self.rdnis, self.destination = self.destination, target
 
     def execute_state(self) -> None:
         """Enter the state in which applications run."""
         self.hit_dialplan = True
         self._enter("CS_EXECUTE")
 
-    def routing_state(self) -> None:
-        """Enter the state in which a dialplan is asked."""
+    def route(self, found: bool) -> None:
+        """Ask the dialplan: the inline one gives the old number back, the XML one says what it matched."""
+        if self.dialplan.lower() == "inline":
+            self.rdnis, self.destination = "", self.rdnis
+        elif found:
+            self.variables["DP_MATCH"] = self.destination
         self._enter("CS_ROUTING")
 
     # --- the end

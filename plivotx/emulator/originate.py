@@ -81,7 +81,11 @@ class Dialling:
         self.cause = cause
         for leg in self._legs:
             leg.watch = None
-            leg.hangup(cause, delay=0)
+            if cause == "LOSE_RACE":
+                _lose(leg)
+                leg.finish()
+            else:
+                leg.hangup(cause, delay=0)
         self._release()
 
     def hang_up_losers(self) -> list[Channel]:
@@ -89,7 +93,7 @@ class Dialling:
         losers = [leg for leg in self._legs if leg is not self.winner]
         for leg in losers:
             leg.watch = None
-            leg.hangup("LOSE_RACE")
+            _lose(leg)
         return losers
 
     def release(self) -> None:
@@ -298,7 +302,11 @@ class FarEnd:
 
     def begin(self) -> None:
         """The call reaches it."""
-        self._schedule(self._channel.switch.faults.jittered(_LOOPBACK if self._channel.endpoint == "loopback" else REACTION))
+        self._schedule(
+            self._channel.switch.faults.jittered(
+                _LOOPBACK if self._channel.endpoint == "loopback" else REACTION
+            )
+        )
 
     def _schedule(self, delay: float) -> None:
         if self._steps:
@@ -329,6 +337,14 @@ class FarEnd:
     def _stop(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
+
+
+def _lose(leg: Channel) -> None:
+    """Another leg was quicker (orig_several_comma)."""
+    if leg.up:
+        leg.variables["group_dial_status"] = "loser"
+        leg.hangup("LOSE_RACE")
+        leg.variables["call_completed_elsewhere"] = "true"
 
 
 def _resolve(switch: Switch, endpoint: str, address: str) -> tuple[Script | None, str, str, dict[str, str]]:
@@ -367,7 +383,8 @@ def _resolve(switch: Switch, endpoint: str, address: str) -> tuple[Script | None
         return what, f"sofia/{switch.profile}/{number}", number, about
     if profile in switch.unknown_gateways:
         return None, "", rest, {"cause": "INVALID_PROFILE"}
-    user = rest.removeprefix("sip:").partition("@")[0]
+    rest = rest.removeprefix("sip:")
+    user = rest.partition("@")[0]
     about = {
         "sip_local_network_addr": "127.0.0.1",
         "sip_profile_name": profile,
@@ -421,7 +438,7 @@ class Originating:
             self._answer(f"+OK {leg.uuid}\n")
             todo = self._switch.dialplan(order.target, order.dialplan, order.context)
             leg.transfer(order.target, order.dialplan, order.context)
-            leg.routing_state()
+            leg.route(todo is not None)
             if todo is None:
                 leg.hangup("NO_ROUTE_DESTINATION", delay=0)
             else:

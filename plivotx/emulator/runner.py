@@ -430,7 +430,7 @@ class Runner:
             return
         self._transfer = None
         self._todo.clear()
-        self.channel.routing_state()
+        self.channel.route(fail is None)
         if fail is not None:
             self.channel.hangup(fail, delay=0)
             return

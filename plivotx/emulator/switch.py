@@ -35,6 +35,7 @@ HEARTBEAT = 20.0
 """Seconds between two HEARTBEAT events."""
 
 _TICK = 0.5  # how often the scheduler looks at its tasks
+_GAP = 0.25  # between two digits
 _DIGIT = 0.25  # a digit without @duration (2000 samples)
 
 # where FreeSWITCH 1.10.12 says its events come from (orig_answer_park_all and others)
@@ -492,7 +493,9 @@ class Switch:
                 at += 0.5 if digit == "w" else 1.0
                 continue
             self.later(at, self._hear, channel, digit)
-            at += duration
+            at += duration + _GAP
+        # set for what is sent, in milliseconds (call_dtmf; switch_core_session_send_dtmf_string)
+        channel.variables["last_dtmf_duration"] = str(round(len(digits) * (duration + _GAP) * 1000))
         return True
 
     def _hear(self, channel: Channel, digit: str) -> None:
@@ -504,7 +507,7 @@ class Switch:
         """Digits reach the channel; each raises its DTMF event when it is taken from the queue (call_dtmf)."""
         digits, duration = _digits(text)
         at = FRAME if source == "APP" else duration
-        gap = FRAME if source == "APP" else duration * 2
+        gap = FRAME if source == "APP" else duration + _GAP
         for digit in digits:
             if digit in "wW":
                 continue
@@ -529,15 +532,17 @@ class Switch:
         """Do something when clock second `when` (`+N` counts from now) is over the scheduler's next look, twice a second."""
         now = math.floor(self.wall())
         runtime = now + integer(when[1:]) if when[:1] in {"+", "@"} else integer(when)
-        looks = max(
-            math.ceil((runtime - self._phase) / _TICK), math.floor((self.wall() - self._phase) / _TICK) + 1
-        )
+        at = max(math.ceil((runtime - self._phase) / _TICK) * _TICK + self._phase, self._next_look())
         self._task_count += 1
         number = self._task_count
-        call = self.later(max(looks * _TICK + self._phase - self.wall(), 0.0), self._run_task, number, act)
+        call = self.later(max(at - self.wall(), 0.0), self._run_task, number, act)
         task = self.tasks[number] = Task(number, description, group, runtime, call)
         self._tell_task("ADD_SCHEDULE", task)
         return task
+
+    def _next_look(self) -> float:
+        """When the scheduler looks at its tasks again, on the wall clock."""
+        return (math.floor((self.wall() - self._phase) / _TICK) + 1) * _TICK + self._phase
 
     def schedule_hangup(self, channel: Channel, when: str, cause: str) -> None:
         """`sched_hangup`, the application and the command: its group is the channel's uuid."""
@@ -570,7 +575,8 @@ class Switch:
             del self.tasks[task.number]
             if task.call.active():
                 task.call.cancel()
-            self._tell_task("DEL_SCHEDULE", task)
+            # told when the scheduler looks next (call_sched_hangup)
+            self.later(self._next_look() - self.wall(), self._tell_task, "DEL_SCHEDULE", task)
         return len(found)
 
     def _tell_task(self, name: str, task: Task) -> None:
