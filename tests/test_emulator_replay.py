@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial import unittest
 
 from plivotx.emulator.api import COMMANDS
-from plivotx.emulator.memory import Network
+from plivotx.emulator.memory import Network, run
 from plivotx.emulator.switch import Switch
 from tests.transcripts import Line, load, needs_transcripts, transcripts
 
@@ -363,11 +363,7 @@ def replay(name: str, how: How) -> tuple[dict[str, Seen], dict[str, Seen]]:
     todo.sort(key=lambda item: item[0])
 
     def advance(until: float) -> None:
-        until += start
-        while clock.seconds() < until:
-            # exactly from one timer to the next: a step over several would make the later ones late
-            due = min((call.getTime() for call in clock.getDelayedCalls()), default=until)
-            clock.advance(max(min(due, until) - clock.seconds(), 1e-9))
+        run(clock, max(until + start - clock.seconds(), 0.0))
 
     def heard(peer: str) -> tuple[int, int, int]:
         found = list(frames(clients[peer].chunks))

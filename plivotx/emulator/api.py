@@ -124,6 +124,13 @@ def _version_command(_: Switch, __: str) -> str:
     return f"FreeSWITCH Version {_version()} (emulator 64bit)\n"
 
 
+def _bgapi(switch: Switch, argument: str) -> str:
+    command, _, rest = argument.partition(" ")
+    job = switch.new_uuid()
+    switch.background(job, command, rest)
+    return f"+OK Job-UUID: {job}\n"
+
+
 def _uptime(switch: Switch, _: str) -> str:
     return f"{int(switch.clock.seconds() - switch.started)}\n"
 
@@ -478,6 +485,7 @@ def _strftime(switch: Switch, argument: str) -> str:
 
 
 COMMANDS: dict[str, Command] = {
+    "bgapi": _bgapi,
     "create_uuid": _create_uuid,
     "echo": _echo,
     "eval": _eval,

@@ -184,7 +184,7 @@ def length(path: str, sounds: dict[str, float], channel: Channel) -> float | Non
         return math.inf if milliseconds <= 0 else milliseconds / 1000
     if scheme == "tone_stream":
         tones, _, options = rest.partition(";loops=")
-        once = sum(int(on) + int(off) for on, off in _TONE.findall(tones)) / 1000
+        once = sum(integer(on) + integer(off) for on, off in _TONE.findall(tones)) / 1000
         loops = integer(options) if options else 1
         return math.inf if loops < 0 and once else once * max(loops, 1)
     if path.startswith("say:") and channel.get("tts_engine"):

@@ -108,6 +108,8 @@ class Channel:
         """Being dialled: nobody else runs applications on it."""
         self.held = False
         """The one who dials still holds it: it is destroyed when let go."""
+        self.job_first = False
+        """Its end is reported behind the answer of the job that dialled it."""
         self.finished = False
         self.runner = Runner(self)
         self.watch: Callable[[], None] | None = None
@@ -441,6 +443,8 @@ class Channel:
         if self.cause:
             return
         self.cause = cause
+        if self.originating and self.switch.faults.swaps():
+            self.job_first, delay = True, 3 * FRAME
         self.state_number = 10
         self.answer_state = "hangup"
         self.switch.ended_channel(self)

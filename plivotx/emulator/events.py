@@ -173,7 +173,7 @@ class Event:
         """The event as text/event-plain without its outer head; also what `uuid_dump` answers."""
         lines = [f"{name}: {url_encode(_single(value))}\n" for name, value in self.headers]
         if not self.body:
-            return "".join([*lines, "\n"]).encode("ascii", "surrogateescape")
+            return to_bytes("".join([*lines, "\n"]))
         head = "".join([*lines, f"Content-Length: {len(self.body)}\n\n"])
         return to_bytes(head) + self.body
 

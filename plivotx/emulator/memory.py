@@ -6,7 +6,9 @@ Everything is driven by the clock and by one Random, so that with the same seed 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Literal
 
 from twisted.internet import error
@@ -19,6 +21,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,6 +29,17 @@ from plivotx.emulator.switch import Switch
 
 Way = Literal["client", "switch"]
 """Where bytes go to."""
+
+
+def run(clock: Clock, seconds: float) -> None:
+    """Let a test's clock run: from one timer exactly to the next.
+
+    `clock.advance` over several timers calls the later ones of a chain late, which adds up.
+    """
+    until = clock.seconds() + seconds
+    while clock.seconds() < until:
+        due = min((call.getTime() for call in clock.getDelayedCalls()), default=until)
+        clock.advance(max(min(due, until) - clock.seconds(), 1e-9))
 
 
 class Network:
@@ -84,7 +98,8 @@ class Link:
             "client": _Transport(self, "client", client, here, there),
             "switch": _Transport(self, "switch", server, there, here),
         }
-        self._flying: dict[Way, list[bytes]] = {"client": [], "switch": []}
+        self._flying: dict[Way, deque[bytes | None]] = {"client": deque(), "switch": deque()}
+        # None stands for the end of the stream
         self._held: set[Way] = set()
         self._up = True
 
@@ -95,18 +110,18 @@ class Link:
 
     def open(self) -> None:
         """Give both protocols their transports."""
-        for way in ("client", "switch"):
-            end = self._ends[way]
+        for end in self._ends.values():
             end.protocol.makeConnection(end)
 
     def drop(self, reason: Exception | None = None) -> None:
         """Break the connection: both ends learn of it, and of what was in flight towards the client some may arrive."""
         if not self._up:
             return
-        flying = b"".join(self._flying["client"])
+        flying = b"".join(data for data in self._flying["client"] if data)
         if flying and "client" not in self._held:
             # the cut may fall into the middle of a frame
-            self._ends["client"].protocol.dataReceived(flying[: self._network.rng.randrange(len(flying) + 1)])
+            self._flying["client"].clear()
+            self._arrive("client", flying[: self._network.rng.randrange(len(flying) + 1)])
         self._end(reason or error.ConnectionLost(), reason or error.ConnectionLost())
 
     def close(self) -> None:
@@ -120,7 +135,7 @@ class Link:
     def resume(self, way: Way = "client") -> None:
         """Deliver what was held back."""
         self._held.discard(way)
-        flying, self._flying[way] = self._flying[way], []
+        flying, self._flying[way] = self._flying[way], deque()
         for data in flying:
             self._arrive(way, data)
 
@@ -130,20 +145,17 @@ class Link:
         """Take bytes that one end wrote; they arrive in order after the latency."""
         if not self._up or not data:
             return
-        network = self._network
-        pieces: Iterable[bytes] = (data,)
-        if network.chunked and len(data) > 1:
-            cuts = sorted(
-                network.rng.sample(range(1, len(data)), min(network.rng.randrange(4), len(data) - 1))
-            )
-            pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-        for piece in pieces:
-            self._flying[to].append(piece)
-            network.clock.callLater(network.latency, self._due, to)
+        rng = self._network.rng
+        cuts: list[int] = []
+        if self._network.chunked and len(data) > 1:
+            cuts = sorted(rng.sample(range(1, len(data)), min(rng.randrange(4), len(data) - 1)))
+        for start, end in pairwise([0, *cuts, len(data)]):
+            self._send(to, data[start:end])
 
-    def finish(self, by: Way) -> None:
-        """One end closes: what it wrote arrives, then the other end learns of it."""
-        self._network.clock.callLater(self._network.latency, self._finished, by)
+    def finish(self, to: Way) -> None:
+        """The end of the stream towards one end: it comes behind what was written."""
+        if self._up:
+            self._send(to, None)
 
     def abort(self, by: Way) -> None:
         """One end throws the connection away."""
@@ -152,22 +164,21 @@ class Link:
         else:
             self._end(error.ConnectionLost(), error.ConnectionAborted())
 
+    def _send(self, to: Way, data: bytes | None) -> None:
+        self._flying[to].append(data)
+        self._network.clock.callLater(self._network.latency, self._due, to)
+
     def _due(self, to: Way) -> None:
-        if self._up and to not in self._held and self._flying[to]:
-            self._arrive(to, self._flying[to].pop(0))
+        if to not in self._held and self._flying[to]:
+            self._arrive(to, self._flying[to].popleft())
 
-    def _arrive(self, to: Way, data: bytes) -> None:
-        end = self._ends[to]
-        if self._up and not (end.disconnecting and to == "client"):
-            end.protocol.dataReceived(data)
-
-    def _finished(self, by: Way) -> None:
-        to: Way = "client" if by == "switch" else "switch"
-        if self._flying[to] and self._up:
-            # held back, or written in more pieces than one: the end comes behind them
-            self._network.clock.callLater(self._network.latency, self._finished, by)
+    def _arrive(self, to: Way, data: bytes | None) -> None:
+        if not self._up:
             return
-        self._end(error.ConnectionDone(), error.ConnectionDone())
+        if data is None:
+            self._end(error.ConnectionDone(), error.ConnectionDone())
+        elif not self._ends[to].disconnecting:
+            self._ends[to].protocol.dataReceived(data)
 
     def _end(self, for_client: Exception, for_switch: Exception) -> None:
         if not self._up:
@@ -177,8 +188,7 @@ class Link:
             flying.clear()
         if self in self._network.links:
             self._network.links.remove(self)
-        for way, reason in (("switch", for_switch), ("client", for_client)):
-            end = self._ends[way]  # type: ignore[index]
+        for end, reason in zip(self._ends.values(), (for_client, for_switch), strict=True):
             end.connected = False
             end.protocol.connectionLost(Failure(reason))
 
@@ -212,7 +222,7 @@ class _Transport:
         """Close when all is written."""
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            self._link.finish(self._way)
+            self._link.finish(self._other)
 
     def abortConnection(self) -> None:
         """Close at once."""

@@ -239,7 +239,7 @@ class Dialling:
             if leg.up and (leg.answered or (self._early_ok and leg.early)):
                 self._won(leg)
                 return
-        if all(leg.finished for leg in self._legs):
+        if all(leg.finished or leg.job_first for leg in self._legs):
             self.cause = self._legs[0].cause  # a list fails with the cause of its first leg
             self._next_group()
 
@@ -262,6 +262,7 @@ class Dialling:
             leg.watch = None
         # the answer to the command overtakes the end of the legs (orig_timeout)
         for leg in legs:
+            leg.originating = False
             leg.hangup("NO_ANSWER", delay=self.switch.faults.after_job(FRAME / 2))
         self._done(self)
         self._release()
@@ -310,7 +311,8 @@ class FarEnd:
 
     def _schedule(self, delay: float) -> None:
         if self._steps:
-            self._next = self._channel.switch.later(delay + self._steps[0].after, self._act)
+            # not the switch's own timer: a far end goes on when the switch restarts
+            self._next = self._channel.switch.clock.callLater(delay + self._steps[0].after, self._act)
 
     def _act(self) -> None:
         channel, step = self._channel, self._steps.pop(0)

@@ -29,6 +29,7 @@ _ESCAPED = re.compile(r"\\[\\nst']")
 _FRAME = 0.02
 _SHORTEST_LOOP = 0.5  # a round that takes less ends the loop
 _DEEPEST = 100
+_MOST_EXPANSIONS = 1000  # a variable that holds itself twice would never end
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Runner:
         self._inside = 0
         self._looping = False
         self._reading = False
+        self._expansions = 0
 
     @property
     def busy(self) -> bool:
@@ -117,6 +119,10 @@ class Runner:
         """Run a list of applications; behind the last one the call is hung up."""
         self._started = True
         self._todo = deque(todo)
+        if self._transfer is not None:
+            # it came while the channel was dialled
+            self._transfer_now()
+            return
         self.channel.execute_state()
         self._next()
 
@@ -176,6 +182,7 @@ class Runner:
 
     def expand(self, text: str) -> str:
         """Expand `${..}` as switch_channel_expand_variables does; `${api(..)}` is refused, as with api-expansion=false."""
+        self._expansions = 0
         return self._expand(text, 0)
 
     # --- the stack
@@ -439,7 +446,12 @@ class Runner:
     # --- variables in arguments
 
     def _expand(self, text: str, depth: int) -> str:
-        if depth > _DEEPEST or not (holds_variable(text) or _ESCAPED.search(text)):
+        self._expansions += 1
+        if (
+            depth > _DEEPEST
+            or self._expansions > _MOST_EXPANSIONS
+            or not (holds_variable(text) or _ESCAPED.search(text))
+        ):
             return text
         out: list[str] = []
         at, length = 0, len(text)

@@ -7,13 +7,13 @@ kept: commands match by prefix, a lone CR swallows headers, LF LF in a value sta
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from plivotx.emulator.dialstring import integer, true
+from plivotx.emulator.dialstring import integer
 from plivotx.emulator.events import NAMES, Event, Headers, to_bytes, to_text
 from plivotx.emulator.runner import Message
 
@@ -104,9 +104,8 @@ class Session(Protocol):
         """The switch died."""
         self._closing = True
         self._waiting.clear()
-        transport = self.transport
-        if transport is not None:
-            ITCPTransport(transport).abortConnection()
+        if self.transport is not None:
+            cast("ITCPTransport", self.transport).abortConnection()
 
     # --- reading
 
@@ -259,7 +258,7 @@ class Session(Protocol):
         elif lowered.startswith("sendevent"):
             self._sendevent(_strip(command), headers, body)
         elif lowered.startswith("api "):
-            self._api(_strip(command[4:]), headers)
+            self._api(_strip(command[4:]))
         elif lowered.startswith("bgapi "):
             self._bgapi(_strip(command[6:]), headers)
         elif lowered.startswith("log"):
@@ -364,12 +363,9 @@ class Session(Protocol):
         self._reply(f"+OK {uuid}")
         switch.deliver(Event(name, own + switch.core_headers(name), body or None, subclass))
 
-    def _api(self, text: str, headers: Headers) -> None:
-        command, blank, argument = text.partition(" ")
-        if true(_first(headers).get("console_execute")):
-            command, _, argument = text.partition(" ")
+    def _api(self, text: str) -> None:
+        command, _, argument = text.partition(" ")
         self._blocked = True
-        del blank
 
         def done(answer: str) -> None:
             self._blocked = False
