@@ -94,6 +94,9 @@ class _Answer(NamedTuple):
 class Web:
     """Does `PostCallback` and `FetchDocument`.
 
+    Whatever a request raises is the failure of this one try: a name that does not resolve, a refused or
+    broken connection, TLS, too many redirects, time.
+
     It stands on the bare agent, not on a client with cookies: what one call's application sets must not go
     along with another call, and the URL goes out as it was given, for its text is what is signed.
     """
@@ -109,7 +112,9 @@ class Web:
         await sleep(self._clock, command.delay)
         try:
             answer = await self._request(command, ticket, f"{command.stream}/{command.delivery}")
-        except _FAILURES as error:
+        except CancelledError:
+            raise  # forgotten before it was sent: no try was made
+        except Exception as error:
             return (CallbackFailed(key=command.delivery, attempt=command.attempt, why=_why(error)),)
         if 200 <= answer.status <= 299:
             return (CallbackDelivered(key=command.delivery, attempt=command.attempt, status=answer.status),)
@@ -126,7 +131,9 @@ class Web:
 
         try:
             answer = await self._request(command, ticket, f"{command.stream}/document-{command.number}")
-        except _FAILURES as error:
+        except CancelledError:
+            raise
+        except Exception as error:
             return failed(_why(error))
         if not 200 <= answer.status <= 299:
             return failed(f"status {answer.status}")
@@ -155,8 +162,10 @@ class Web:
         timer = self._clock.callLater(self._config.http_timeout, work.cancel)
         try:
             return await work
-        except CancelledError:
-            raise TimeoutError(f"no answer within {self._config.http_timeout:g} s")
+        except Exception:
+            if not timer.active():  # it was cancelled, for which an agent has other words
+                raise TimeoutError(f"no answer within {self._config.http_timeout:g} s")
+            raise
         finally:
             if timer.active():
                 timer.cancel()
@@ -201,10 +210,6 @@ class Web:
 
 _AS_IT_WAS = (307, 308)
 _REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
-
-_FAILURES = (Exception,)
-"""Whatever a request may raise is the failure of this one try: a name that does not resolve, a refused
-or broken connection, TLS, too many redirects, time."""
 
 
 def _why(error: BaseException) -> str:
