@@ -1,5 +1,6 @@
 """From the fields of a form to the event that records the request.  Pure."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -63,16 +64,19 @@ def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -
     try:
         check(event)
     except ValueError as error:
-        raise BadForm(_with_value(str(error), fields)) from None
+        name, _, why = str(error).partition(" ")
+        raise (_bad(fields, name, why) if name in fields else BadForm(str(error))) from None
     return event
 
 
 def _text(fields: Mapping[str, str], name: str, longest: int = MAX_TEXT) -> str:
     value = fields.get(name, "")
     if len(value) > longest:
-        raise BadForm(f"{name} is not Valid: longer than {longest} characters")
+        raise _bad(fields, name, f"is longer than {longest} characters")
     if "\0" in value:
-        raise BadForm(f"{name} is not Valid: {_shown(value)} holds NUL")
+        raise _bad(fields, name, "holds NUL")
+    if re.search("[\ud800-\udfff]", value):
+        raise _bad(fields, name, "holds half a character (a lone surrogate)")
     return value
 
 
@@ -82,38 +86,46 @@ def _url(fields: Mapping[str, str], name: str) -> str:
     if not value:
         return ""
     if len(value) > MAX_URL:
-        raise BadForm(f"{name} is not Valid: longer than {MAX_URL} characters")
-
-    def refuse(why: str) -> BadForm:
-        return BadForm(f"{name} is not Valid: {_shown(value)} {why}")
-
+        raise _bad(fields, name, f"is longer than {MAX_URL} characters")
     if not value.startswith(("http://", "https://")):
-        raise refuse("does not begin with http:// or https://")
+        raise _bad(fields, name, "does not begin with http:// or https://")
     if not re.fullmatch(r"[!-~]+", value):
-        raise refuse("holds a blank, a control character or one beyond ASCII; percent-encode it")
+        raise _bad(fields, name, "holds a blank, a control character or one beyond ASCII; percent-encode it")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        raise _bad(fields, name, "holds a % that encodes nothing")
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError as error:
-        raise refuse(f"is no URL: {error}") from None
-    if not parts.hostname or port == 0:
-        raise refuse("names no host")
-    if parts.username is not None or parts.password is not None:
-        raise refuse("holds credentials, which are not sent")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", parts.hostname):
-        raise refuse("has a host name with characters that no host name has")
-    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
-        raise refuse("holds a % that encodes nothing")
+        raise _bad(fields, name, f"is no URL: {error}") from None
+    if "@" in parts.netloc:
+        raise _bad(fields, name, "holds credentials, which are not sent")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise _bad(fields, name, "has a port that is none")
+    if not _HOST.fullmatch(parts.hostname or "") and not _is_ipv6(parts.netloc):
+        raise _bad(fields, name, "does not name a host")
     return value
 
 
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+"""What a host name may be; Twisted can't look up one with an underscore."""
+
+
+def _is_ipv6(netloc: str) -> bool:
+    found = re.fullmatch(r"\[([^]]*)\](?::[0-9]+)?", netloc)
+    try:
+        return bool(found and ipaddress.IPv6Address(found[1]).scope_id is None)
+    except ValueError:
+        return False
+
+
 def _gateways(fields: Mapping[str, str]) -> tuple[Gateway, ...]:
-    text = _text(fields, "Gateways", MAX_LIST)
-    prefixes = text.split(",")
+    prefixes = _text(fields, "Gateways", MAX_LIST).split(",")
     if len(prefixes) > MAX_GATEWAYS:
-        raise BadForm(f"Gateways is not Valid: more than {MAX_GATEWAYS} entries")
+        raise _bad(fields, "Gateways", f"has more than {MAX_GATEWAYS} entries")
     if len(prefixes) > 1:
-        raise BadForm("Gateways is not Valid: several gateways are not supported yet")
+        raise _bad(fields, "Gateways", "names several gateways, which is not supported yet")
     return tuple(Gateway(prefix=each) for each in prefixes)
 
 
@@ -122,17 +134,12 @@ def _seconds(fields: Mapping[str, str], name: str, at_least: int) -> int | None:
     if not value:
         return None
     if not re.fullmatch(r"[0-9]{1,10}", value) or not at_least <= int(value) <= MAX_SECONDS:
-        raise BadForm(
-            f"{name} is not Valid: {_shown(value)} is no integer from {at_least} to {MAX_SECONDS} (seconds)"
-        )
+        raise _bad(fields, name, f"is no integer from {at_least} to {MAX_SECONDS} (seconds)")
     return int(value)
 
 
-def _with_value(complaint: str, fields: Mapping[str, str]) -> str:
-    name, _, why = complaint.partition(" ")
-    return f"{name} is not Valid: {_shown(fields[name])} {why}" if name in fields else complaint
-
-
-def _shown(value: str) -> str:
-    """The value as it can stand in a message and in a log line."""
-    return ascii(value if len(value) <= 80 else value[:77] + "...")
+def _bad(fields: Mapping[str, str], name: str, why: str) -> BadForm:
+    """The complaint about one field: its name, its value as it can stand in a log line, and the reason."""
+    value = fields[name]
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return BadForm(f"{name} is not Valid: {shown!a} {why}")
