@@ -27,7 +27,7 @@ from plivotx.config import Config
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
-from plivotx.events import Event
+from plivotx.events import CallClosed, Event
 from plivotx.log.memory import MemoryDisk, MemoryLog
 from plivotx.server import Plivotx
 
@@ -208,11 +208,9 @@ class Mortal:
             if not self.dead:
                 callable(*args, **kw)
 
-        planned = self._clock.callLater(delay, run)
         if self.dead:
-            planned.cancel()
-        else:
-            self._planned[name] = planned
+            return Clock().callLater(delay, run)  # a clock that nobody will ever advance
+        planned = self._planned[name] = self._clock.callLater(delay, run)
         return planned
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
@@ -283,21 +281,42 @@ class Process:
 
 
 class World:
-    """A server on a memory log, the emulator and an application, on one `Clock`."""
+    """A server on a memory log, an application, and some switch; what stories play in.
+
+    Subclasses say which switch and how time passes.
+    """
 
     gateway = SELF
     latency = 0.001
-    """Seconds for a commit of the log and for a byte on the way to the switch."""
+    """Seconds for a commit of the log."""
 
-    def __init__(self, config: Config | None = None, seed: int = 0) -> None:
+    def __init__(self, clock: IReactorTime, config: Config | None = None, seed: int = 0) -> None:
         self.config = config or Config()
-        self.clock = Clock()
+        self.clock = clock
         self.random = Random(seed)  # noqa: S311 - a story must be the same each time
         self.disk = MemoryDisk()
-        self.switch = Emulated(self.clock, seed=seed, wall=WALL)
-        self.network = Network(self.clock, self.switch, seed=seed)
-        self.application = Application(self.clock)
+        self.application = Application(clock)
         self.process: Process | None = None
+
+    def endpoint(self) -> IStreamClientEndpoint:
+        """Where the switch is."""
+        raise NotImplementedError
+
+    async def channels(self) -> list[str]:
+        """The channels of ours that are up on the switch."""
+        raise NotImplementedError
+
+    async def until(self, happened: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
+        """Let time pass until *happened* gives something true, and return that."""
+        raise NotImplementedError
+
+    async def passes(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        raise NotImplementedError
+
+    def wall(self) -> float:
+        """The wall clock of the server's host."""
+        return WALL + self.clock.seconds()
 
     # -- the server's life
 
@@ -305,50 +324,25 @@ class World:
         """Start the server on what is durable."""
         life = Mortal(self.clock)
         log = MemoryLog(
-            self.disk,
-            schedule=lambda commit: life.callLater(self.latency, commit),
-            wall=lambda: WALL + self.clock.seconds(),
+            self.disk, schedule=lambda commit: life.callLater(self.latency, commit), wall=self.wall
         )
         self.process = Process(
-            self.config, log, self.network.endpoint(), self.application, life, self.random.random
+            self.config, log, self.endpoint(), self.application, life, self.random.random
         )
 
     def kill(self) -> None:
         """The server dies: what was not durable is lost, its connections are cut, nothing is said."""
         process, self.process = self.process, None
         assert process is not None
-        process.clock.kill()
+        process.clock.dead = True
         process.log.abandon()
-        for link in list(self.network.links):
-            link.drop("the process died")
         process.server.stop()
+        process.clock.kill()
 
-    # -- time
-
-    def advance_to_next(self, end: float) -> None:
-        """Let time pass until something happens, at most to *end*."""
-        planned = self.clock.getDelayedCalls()
-        following = min((each.getTime() for each in planned), default=end)
-        self.clock.advance(max(0.0, min(following, end) - self.clock.seconds()))
+    def end(self) -> None:
+        """Leave nothing running."""
         if self.process:
-            self.process.web.flush()
-
-    async def until(self, happened: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
-        """Let time pass until *happened* is true, and return what it gave."""
-        end = self.clock.seconds() + seconds
-        while not (result := happened()):
-            if self.clock.seconds() >= end:
-                raise AssertionError(
-                    f"{what or happened} did not happen within {seconds:g} s\n{self.story()}"
-                )
-            self.advance_to_next(end)
-        return result
-
-    async def passes(self, seconds: float) -> None:
-        """Let *seconds* pass."""
-        end = self.clock.seconds() + seconds
-        while self.clock.seconds() < end:
-            self.advance_to_next(end)
+            self.kill()
 
     # -- what stories do and see
 
@@ -373,9 +367,25 @@ class World:
         assert answer["Success"], answer
         return str(answer["RequestUUID"])
 
-    def channels(self) -> list[str]:
-        """The channels of ours that are up."""
-        return [each for each in self.switch.channels if each[14] == "5"]
+    async def told(self, path: str, seconds: float = 60.0) -> dict[str, str]:
+        """The parameters of the first request for *path*, once it came."""
+        told: list[dict[str, str]] = await self.until(
+            lambda: self.application.told(path), seconds, f"a request for {path}"
+        )
+        return told[0]
+
+    async def recorded(self, stream: str, kind: type[Event], seconds: float = 60.0) -> Any:
+        """The first event of this kind on record of a call, once there is one."""
+
+        def found() -> Event | None:
+            return next((each for each in self.events(stream) if isinstance(each, kind)), None)
+
+        return await self.until(found, seconds, kind.__name__)
+
+    async def closed(self, stream: str, seconds: float = 60.0) -> list[Event]:
+        """Everything on record of a call, once it is closed."""
+        await self.recorded(stream, CallClosed, seconds)
+        return self.events(stream)
 
     def events(self, stream: str) -> list[Event]:
         """What is on record of a call."""
@@ -386,3 +396,43 @@ class World:
         return "\n".join(
             f"{each.at - WALL:10.3f} {each.stream[:8]} {each.event}" for each in self.disk.events.values()
         )
+
+
+class EmulatedWorld(World):
+    """A world whose switch is the emulator and whose time passes as fast as it can."""
+
+    clock: Clock
+
+    def __init__(self, config: Config | None = None, seed: int = 0) -> None:
+        super().__init__(Clock(), config, seed)
+        self.switch = Emulated(self.clock, seed=seed, wall=WALL)
+        self.network = Network(self.clock, self.switch, seed=seed)
+
+    def endpoint(self) -> IStreamClientEndpoint:
+        return self.network.endpoint()
+
+    async def channels(self) -> list[str]:
+        return [each for each in self.switch.channels if each[14] == "5"]
+
+    def advance(self, end: float) -> None:
+        """Let time pass until something happens, at most to *end*."""
+        planned = self.clock.getDelayedCalls()
+        following = min((each.getTime() for each in planned), default=end)
+        self.clock.advance(max(0.0, min(following, end) - self.clock.seconds()))
+        if self.process:
+            self.process.web.flush()
+
+    async def until(self, happened: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
+        end = self.clock.seconds() + seconds
+        while not (result := happened()):
+            if self.clock.seconds() >= end:
+                raise AssertionError(
+                    f"{what or happened} did not happen within {seconds:g} s\n{self.story()}"
+                )
+            self.advance(end)
+        return result
+
+    async def passes(self, seconds: float) -> None:
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            self.advance(end)

@@ -143,6 +143,7 @@ class Link(Protocol):
         if self.gone:
             return
         self.gone = True
+        self.lost.callback(self._why)  # first: who hears of a reply lost must find the switch down
         unanswered = [waiting for _, waiting in self._replies]
         self._replies.clear()
         if not unanswered and not self.authenticated.called:
@@ -152,7 +153,6 @@ class Link(Protocol):
                 waiting.errback(Failure(Disconnected(self._why)))
             waiting.addErrback(_told)
         self.authenticated.addErrback(_told)
-        self.lost.callback(self._why)
 
 
 def _broken(failure: Failure, what: str) -> None:
@@ -206,7 +206,8 @@ class Switch:
     @property
     def up(self) -> bool:
         """Whether commands can be sent."""
-        return self._commands is not None
+        links = (self._events, self._commands)
+        return all(each is not None and not each.gone for each in links)
 
     def api(self, text: str) -> Deferred[Reply]:
         """Run a quick API command."""

@@ -40,6 +40,8 @@ END_LAG = 2.0
 """Seconds that the end event of a channel may come later than `uuid_exists` turns false."""
 LOOK_AGAIN = 60.0
 """Seconds after which a channel of which nothing is heard is looked at, in case an event was lost."""
+PARK_AGAIN = 1.0
+"""Seconds after which a channel is looked at that was answered and is not known to be parked."""
 KILL_AGAIN = 5.0
 """Seconds after which a channel that was to be hung up is hung up again."""
 UNREACHABLE = "NETWORK_OUT_OF_ORDER"
@@ -60,6 +62,7 @@ class SwitchHandlers:
         self._unwritten: set[str] = set()  # decided to be dialled, not yet written
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
         self._ends: dict[str, list[Deferred[None]]] = {}
+        self._parked: dict[str, Deferred[None]] = {}  # fires once the channel takes applications
         self._steps: dict[tuple[str, str], Deferred[Headers]] = {}
         self._aside: set[Deferred[None]] = set()
         for switch in self._switches.values():
@@ -88,6 +91,7 @@ class SwitchHandlers:
             "unwritten": len(self._unwritten),
             "written": len(self._written),
             "ends": len(self._ends),
+            "parked": len(self._parked),
             "steps": len(self._steps),
             "aside": len(self._aside),
         }
@@ -175,6 +179,7 @@ class SwitchHandlers:
         finally:
             self._written.pop(command.channel, None)
             self._seen.discard(command.channel)
+            self._parked.pop(command.channel, None)
 
     def _forget_written(self, channel: str) -> None:
         """An event may be lost on the very connection: from now on the channel is looked at."""
@@ -218,6 +223,7 @@ class SwitchHandlers:
                             return (found,)
                         fresh = found == "absent"
                     if fresh:
+                        await self._until_parked(switch, command.channel)
                         fresh = False
                         for reply in switch.step(command.channel, command.step, command.app, command.arg):
                             await reply  # "no such session": the channel is gone, and Watch concludes that
@@ -296,6 +302,29 @@ class SwitchHandlers:
             ),
         )
 
+    async def _until_parked(self, switch: Switch, channel: str) -> None:
+        """Until the channel waits in park: what is queued before it got there is cut short.
+
+        The answer is told some milliseconds earlier, and an application sent at once ended with
+        PLAYBACK ERROR as often as not.
+        """
+        parked = self._parked.setdefault(channel, Deferred())
+        while not parked.called:
+            dump = await self._dump(switch, channel)
+            if dump is not None and (
+                text(dump, "variable_current_application") == "park" or "variable_plivotx_step" in dump
+            ):
+                self._is_parked(channel)
+            else:
+                await self._until_changed(switch, PARK_AGAIN, parked)
+                if not switch.up:
+                    raise Disconnected("while waiting for park")
+
+    def _is_parked(self, channel: str) -> None:
+        parked = self._parked.setdefault(channel, Deferred())
+        if not parked.called:
+            parked.callback(None)
+
     async def _find_step(self, switch: Switch, command: Step, sent_on: str) -> StepEnded | str:
         """Where the step is: ``absent``, ``running``, or ended."""
         dump = await self._dump(switch, command.channel)
@@ -326,6 +355,8 @@ class SwitchHandlers:
             self._seen.add(channel)
         if name == "CHANNEL_EXECUTE_COMPLETE":
             self._step_event(channel, event)
+        elif name == "CHANNEL_PARK" and stream is not None:
+            self._is_parked(channel)
         fact = translate.fact(event)
         if stream is None:
             if text(event, "variable_plivo_app") == "true":

@@ -1,4 +1,4 @@
-"""Limits: when one is reached while the channel is up, and only then, the channel is hung up."""
+"""Limits: when the first is reached while the channel is up, and only then, the channel is hung up."""
 
 from collections.abc import Iterator
 
@@ -19,9 +19,8 @@ def keep_time(config: Config) -> Policy:
         up = call.up
         if up is None:
             return
-        reached = {each.limit for each in call.limits}
         from_ring = call.request.hangup_on_ring
-        if from_ring is not None and up.rang_at and "HangupOnRing" not in reached:
+        if from_ring is not None and up.rang_at and not call.limits:
             yield At(
                 stream=call.uuid,
                 switch=up.switch,
@@ -29,7 +28,7 @@ def keep_time(config: Config) -> Policy:
                 limit="HangupOnRing",
                 cause=RING_CAUSE,
             )
-        if up.answered_at and "TimeLimit" not in reached:
+        if up.answered_at and not call.limits:
             yield At(
                 stream=call.uuid,
                 switch=up.switch,

@@ -1,0 +1,19 @@
+"""The stories of tests/stories.py on a real FreeSWITCH."""
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.freeswitch.world import SKIP, RealWorld
+from tests.stories import Stories
+
+
+class FreeSwitchStories(Stories, TestCase):
+    skip = SKIP or None
+    timeout = 120
+
+    def setUp(self):
+        self.world = RealWorld()
+        self.world.start()
+
+    def tearDown(self):
+        return Deferred.fromCoroutine(self.world.leave())
