@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -38,7 +39,7 @@ def run(clock: Clock, seconds: float) -> None:
     """
     until = clock.seconds() + seconds
     while clock.seconds() < until:
-        due = min((call.getTime() for call in clock.getDelayedCalls()), default=until)
+        due = clock.calls[0].getTime() if clock.calls else until  # they are sorted
         clock.advance(max(min(due, until) - clock.seconds(), 1e-9))
 
 
@@ -88,6 +89,14 @@ class _Endpoint:
         return succeed(client)
 
 
+@dataclass
+class _Piece:
+    """Bytes on their way, or the end of the stream (None)."""
+
+    due: float
+    data: bytearray | None
+
+
 class Link:
     """One connection: two transports, and what is on its way between them."""
 
@@ -98,8 +107,7 @@ class Link:
             "client": _Transport(self, "client", client, here, there),
             "switch": _Transport(self, "switch", server, there, here),
         }
-        self._flying: dict[Way, deque[bytes | None]] = {"client": deque(), "switch": deque()}
-        # None stands for the end of the stream
+        self._flying: dict[Way, deque[_Piece]] = {"client": deque(), "switch": deque()}
         self._held: set[Way] = set()
         self._up = True
 
@@ -117,7 +125,7 @@ class Link:
         """Break the connection: both ends learn of it, and of what was in flight towards the client some may arrive."""
         if not self._up:
             return
-        flying = b"".join(data for data in self._flying["client"] if data)
+        flying = b"".join(piece.data for piece in self._flying["client"] if piece.data is not None)
         if flying and "client" not in self._held:
             # the cut may fall into the middle of a frame
             self._flying["client"].clear()
@@ -136,8 +144,8 @@ class Link:
         """Deliver what was held back."""
         self._held.discard(way)
         flying, self._flying[way] = self._flying[way], deque()
-        for data in flying:
-            self._arrive(way, data)
+        for piece in flying:
+            self._arrive(way, piece.data)
 
     # --- the transports' side
 
@@ -145,10 +153,11 @@ class Link:
         """Take bytes that one end wrote; they arrive in order after the latency."""
         if not self._up or not data:
             return
+        if not self._network.chunked:
+            self._send(to, data)
+            return
         rng = self._network.rng
-        cuts: list[int] = []
-        if self._network.chunked and len(data) > 1:
-            cuts = sorted(rng.sample(range(1, len(data)), min(rng.randrange(4), len(data) - 1)))
+        cuts = sorted(rng.sample(range(1, len(data)), min(rng.randrange(4), len(data) - 1)))
         for start, end in pairwise([0, *cuts, len(data)]):
             self._send(to, data[start:end])
 
@@ -165,20 +174,27 @@ class Link:
             self._end(error.ConnectionLost(), error.ConnectionAborted())
 
     def _send(self, to: Way, data: bytes | None) -> None:
-        self._flying[to].append(data)
-        self._network.clock.callLater(self._network.latency, self._due, to)
+        network, flying = self._network, self._flying[to]
+        due = network.clock.seconds() + network.latency
+        last = flying[-1] if flying else None
+        if data is not None and last is not None and last.data is not None:
+            if last.due == due and not network.chunked:
+                last.data += data  # written in one go, it arrives in one go
+                return
+        flying.append(_Piece(due, None if data is None else bytearray(data)))
+        network.clock.callLater(network.latency, self._due, to)
 
     def _due(self, to: Way) -> None:
         if to not in self._held and self._flying[to]:
-            self._arrive(to, self._flying[to].popleft())
+            self._arrive(to, self._flying[to].popleft().data)
 
-    def _arrive(self, to: Way, data: bytes | None) -> None:
+    def _arrive(self, to: Way, data: bytes | bytearray | None) -> None:
         if not self._up:
             return
         if data is None:
             self._end(error.ConnectionDone(), error.ConnectionDone())
         elif not self._ends[to].disconnecting:
-            self._ends[to].protocol.dataReceived(data)
+            self._ends[to].protocol.dataReceived(bytes(data))
 
     def _end(self, for_client: Exception, for_switch: Exception) -> None:
         if not self._up:
