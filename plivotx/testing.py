@@ -323,11 +323,14 @@ class World:
     def start(self) -> None:
         """Start the server on what is durable."""
         life = Mortal(self.clock)
-        log = MemoryLog(
-            self.disk, schedule=lambda commit: life.callLater(self.latency, commit), wall=self.wall
-        )
         self.process = Process(
-            self.config, log, self.endpoint(), self.application, life, self.random.random
+            self.config, self.open_log(life), self.endpoint(), self.application, life, self.random.random
+        )
+
+    def open_log(self, life: Mortal) -> MemoryLog:
+        """The log of a new process, on what the last one made durable."""
+        return MemoryLog(
+            self.disk, schedule=lambda commit: life.callLater(self.latency, commit), wall=self.wall
         )
 
     def kill(self) -> None:

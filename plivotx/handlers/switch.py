@@ -430,7 +430,8 @@ class SwitchHandlers:
         dump = await switch.api("hash_dump db plivotx")
         for line in dump.text.splitlines():
             channel = line.partition("/plivotx_")[2].partition("/")[0]
-            if channel and self.engine.channels.stream(channel) is None:
+            stream = self.engine.channels.stream(channel)
+            if channel and (stream is None or self._is_over(stream, channel)):
                 await self._forget(switch, channel)
 
     async def _kill(self, switch: Switch, channel: str) -> None:

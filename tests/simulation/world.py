@@ -1,0 +1,436 @@
+"""One seed's world: its calls, its application's moods, its faults."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import msgspec
+
+from plivotx.config import Config
+from plivotx.emulator.channel import Channel
+from plivotx.events import CallClosed, Event
+from plivotx.log.interface import Recorded
+from plivotx.log.memory import MemoryLog
+from plivotx.testing import APPLICATION, WALL, Answer, EmulatedWorld, Mortal, Received
+
+CONFIG = Config(
+    callback_tries=5,
+    callback_retry_delay=1.0,
+    callback_retry_longest=20.0,
+    dial_patience=40,
+    max_call_duration=900,
+    http_timeout=8.0,
+)
+LONGEST = 7200.0
+"""Simulated seconds after which everything must be over."""
+GATEWAYS = ("sofia/gateway/self/",) * 8 + (
+    "sofia/gateway/dead/",
+    "sofia/gateway/nosuch/",
+    "sofia/gateway/silent/",
+    "error/",
+)
+NUMBERS = ("100", "101", "103", "110", "120", "201", "206", "3", "3", "404", "486", "503", "603", "6", "700", "703", "715")
+
+
+class Asked(msgspec.Struct):
+    """A POST: what was asked, and what was answered, if anything was."""
+
+    at: float
+    params: dict[str, str]
+    answer: dict[str, Any] | None = None
+
+    @property
+    def accepted(self) -> str:
+        """The RequestUUID of a call that was answered with Success."""
+        return self.answer["RequestUUID"] if self.answer and self.answer["Success"] else ""
+
+
+class Span(msgspec.Struct):
+    """A time in which plivotx could not do its work, and why."""
+
+    begin: float
+    why: str
+    end: float = float("inf")
+
+
+class SimulatedWorld(EmulatedWorld):
+    """Everything that happens in it follows from the seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(CONFIG, seed)
+        self.seed = seed
+        self.dice = Random(seed)
+        self.calm = self.dice.random() < 0.1
+        """No faults: then everything must be exact."""
+        self.asked: list[Asked] = []
+        self.notes: list[tuple[float, str]] = []
+        self.gone: dict[str, Channel] = {}
+        self.impaired: list[Span] = []
+        self.faults: dict[str, int] = {}
+        self.revived: set[str] = set()
+        self.lossy = False
+        self.step_of_wall = 0.0
+        self.latency = self.dice.choice((0.0005, 0.003, 0.02))
+        self.network.latency = self.dice.choice((0.0002, 0.001, 0.01))
+        self.network.chunked = self.dice.random() < 0.5
+        self._trap: tuple[str, int] | None = None
+        self._dying = False
+        forget = self.switch.forget
+
+        def keep(channel: Channel) -> None:
+            self.gone[channel.uuid] = channel
+            forget(channel)
+
+        self.switch.forget = keep
+        take = self.application.take
+
+        def taken(received: Received) -> Answer:
+            self._sprung("before a request reached the application")
+            answer = take(received)
+            self._sprung("after a request reached the application")
+            return answer
+
+        self.application.take = taken
+
+    def note(self, what: str) -> None:
+        self.notes.append((self.clock.seconds(), what))
+
+    def wall(self) -> float:
+        return WALL + self.clock.seconds() + self.step_of_wall
+
+    # -- dying between two steps -------------------------------------------------------------------
+
+    def endpoint(self):
+        world = self
+
+        class Tapped:
+            """An endpoint that notices each write, so that the process can die just before or after it."""
+
+            def connect(self, factory):
+                def tap(protocol):
+                    write = protocol.transport.write
+
+                    def tapped(data: bytes) -> None:
+                        world._sprung("before a write to the switch")
+                        write(data)
+                        world._sprung("after a write to the switch")
+
+                    protocol.transport.write = tapped
+                    return protocol
+
+                return world.network.endpoint().connect(factory).addCallback(tap)
+
+        return Tapped()
+
+    def open_log(self, life: Mortal) -> MemoryLog:
+        def committed(recorded: list[Recorded]) -> None:
+            del recorded
+            self._sprung("after a commit, before anybody heard of it")
+
+        def schedule(commit: Callable[[], None]) -> None:
+            life.callLater(self.latency * self.dice.uniform(0.5, 2), commit)
+
+        return MemoryLog(self.disk, schedule=schedule, wall=self.wall, on_commit=committed)
+
+    def _sprung(self, where: str) -> None:
+        """A trap was set for the n-th passage of such a place: the process dies right here."""
+        if self._trap is None or self._trap[0] != where or self._dying or self.process is None:
+            return
+        count = self._trap[1] - 1
+        self._trap = (where, count) if count > 0 else None
+        if count <= 0:
+            self.die(where)
+
+    def die(self, where: str = "between two moments") -> None:
+        """From this instant the process has no effect any more; it is buried in the next."""
+        if self.process is None or self._dying:
+            return
+        self._dying = True
+        self.count("kill")
+        self.note(f"plivotx dies {where}")
+        self.process.clock.dead = True
+        self.process.log.abandon()
+        for link in self.network.links:
+            link.stall("client")
+            link.stall("switch")
+        self.clock.callLater(0, self._bury)
+
+    def _bury(self) -> None:
+        written = self.dice.random() < 0.5
+        for link in list(self.network.links):
+            if written:
+                link.resume("switch")  # what the dead process wrote was on its way already
+            link.stall("client")
+        self.kill()
+        self._dying = False
+        self.clock.callLater(self.dice.choice((0.0, 0.01, 0.5, 3.0, 10.0, 40.0)), self.rise)
+
+    def rise(self) -> None:
+        if self.process is None:
+            self.note("plivotx starts")
+            self.start()
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def plan_calls(self) -> None:
+        for number in range(self.dice.randint(1, 6)):
+            params = {
+                "From": "1000",
+                "To": self.dice.choice(NUMBERS),
+                "Gateways": self.dice.choice(GATEWAYS),
+                "AnswerUrl": f"{APPLICATION}/{self.plan_document(number)}/",
+                "HangupUrl": f"{APPLICATION}/hangup/",
+            }
+            if params["Gateways"] == "error/":
+                params["To"] = self.dice.choice(("USER_BUSY", "NO_ROUTE_TRANSIT_NET"))
+            if self.dice.random() < 0.8:
+                params["RingUrl"] = f"{APPLICATION}/ring/"
+            if self.dice.random() < 0.6:
+                params["TimeLimit"] = str(self.dice.choice((1, 3, 8, 30, 120, 1200)))
+            if self.dice.random() < 0.3:
+                params["HangupOnRing"] = str(self.dice.choice((0, 1, 5, 15)))
+            asked = Asked(at=self.dice.uniform(0.5, 60), params=params)
+            self.asked.append(asked)
+            self.clock.callLater(asked.at, self._ask, asked)
+
+    def _ask(self, asked: Asked) -> None:
+        if self.process is None or self._dying:
+            self.note("a POST finds nobody")
+            return
+
+        def answered(result: tuple[int, dict[str, Any]]) -> None:
+            asked.answer = result[1]
+
+        self.process.post("/v0.1/Call/", asked.params).addCallbacks(answered, lambda _: None)
+
+    def plan_document(self, number: int) -> str:
+        path = f"answer{number}"
+        wait = self.dice.choice((1, 2, 10, 100, 3000))
+        documents = [
+            f"<Response><Wait length='{wait}'/></Response>",
+            f"<Response><Wait/><Wait length='{wait}'/><Wait length='2'/></Response>",
+            "<Response><Wait/><Hangup reason='busy'/></Response>",
+            "<Response/>",
+            "<Response><Hangup/>",
+            "<Response><Unheard/></Response>",
+        ]
+        body = self.dice.choice(documents[:3] * 3 + documents).encode()
+        self.application.answers[path] = self._moody(Answer(body=body))
+        return path
+
+    def _moody(self, good: Answer) -> Callable[[Received], Answer]:
+        """Now and then, and only while faults last, the application is slow, broken or confused."""
+
+        def answer(received: Received) -> Answer:
+            del received
+            if self.calm or self.healed or self.dice.random() < 0.7:
+                return msgspec.structs.replace(good, delay=self.dice.uniform(0, 0.3))
+            self.count("application")
+            return self.dice.choice(
+                (
+                    Answer(status=500),
+                    Answer(broken=True, delay=1),
+                    Answer(never=True),
+                    msgspec.structs.replace(good, delay=6),
+                    Answer(body=b"\xff\xfe garbage"),
+                )
+            )
+
+        return answer
+
+    # -- faults ------------------------------------------------------------------------------------
+
+    healed = False
+
+    def count(self, fault: str) -> None:
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+
+    def plan_faults(self) -> None:
+        self.application.answers["ring"] = self._moody(Answer())
+        self.application.answers["hangup"] = self._moody(Answer())
+        self.switch.faults.swap = self.dice.choice((0.0, 0.5, 1.0))
+        self.switch.faults.job_delay = self.dice.choice((0.0, 0.0, 0.3))
+        if self.calm:
+            return
+        disturbing = self.switch.faults
+        if self.dice.random() < 0.3:
+            self.lossy = True
+            name = self.dice.choice(
+                ("BACKGROUND_JOB", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_ANSWER", "CHANNEL_EXECUTE_COMPLETE", "*")
+            )
+            disturbing.lose[name] = self.dice.choice((0.2, 1.0 if name != "*" else 0.3))
+            self.note(f"events of the kind {name} get lost")
+            self.count("events lost")
+        if self.dice.random() < 0.3:
+            disturbing.twice["*"] = 0.5
+            self.count("events twice")
+        disturbing.show_lag = 0.3
+        kinds = [
+            self.die,
+            self._set_trap,
+            self._set_trap,
+            self._drop,
+            self._stall,
+            self._unreachable,
+            self._restart_switch,
+            self._log_refuses,
+            self._step_wall,
+        ]
+        for _ in range(self.dice.randint(1, 6)):
+            self.clock.callLater(self.dice.uniform(0, 100), self.dice.choice(kinds))
+        self.clock.callLater(self.dice.uniform(100, 200), self._heal)
+
+    def _heal(self) -> None:
+        self.note("from here on no more faults")
+        self.healed = True
+        self._trap = None
+        self.network.refusing = False
+        self.switch.faults.lose.clear()
+        if self.process:
+            self.process.log.refusing = ""
+        for link in list(self.network.links):
+            if not self._dying:
+                link.resume("client")
+                link.resume("switch")
+
+    def _set_trap(self) -> None:
+        places = (
+            "after a commit, before anybody heard of it",
+            "before a write to the switch",
+            "after a write to the switch",
+            "before a request reached the application",
+            "after a request reached the application",
+        )
+        self._trap = (self.dice.choice(places), self.dice.randint(1, 6))
+
+    def _drop(self) -> None:
+        self.count("connection dropped")
+        self.note("the connections break")
+        for link in list(self.network.links):
+            if self.dice.random() < 0.7:
+                link.drop()
+
+    def _stall(self) -> None:
+        self.count("connection stalled")
+        self.note("a connection stalls")
+        for link in list(self.network.links):
+            if self.dice.random() < 0.6:
+                link.stall("client")
+                if self.dice.random() < 0.3:
+                    link.stall("switch")
+                if self.dice.random() < 0.7:
+                    self.clock.callLater(self.dice.uniform(0.1, 30), self._unstall, link)
+
+    def _unstall(self, link: Any) -> None:
+        if not self._dying:
+            link.resume("client")
+            link.resume("switch")
+
+    def _unreachable(self) -> None:
+        self.count("switch unreachable")
+        self.note("the switch cannot be reached")
+        self.network.refusing = True
+        for link in list(self.network.links):
+            link.drop()
+
+        def back() -> None:
+            self.network.refusing = False
+
+        self.clock.callLater(self.dice.uniform(0.5, 60), back)
+
+    def _restart_switch(self) -> None:
+        self.count("switch restarted")
+        up = [uuid for uuid, channel in self.switch.channels.items() if channel.answered_at and channel.up]
+        revive = [each for each in up if self.dice.random() < 0.4]
+        self.revived.update(revive)
+        self.note(f"FreeSWITCH restarts and revives {[each[:8] for each in revive]}")
+        for uuid, channel in self.switch.channels.items():
+            if uuid not in revive:
+                self.gone[uuid] = channel
+        self.lossy = True
+        self.switch.restart(revive=revive)
+
+    def _log_refuses(self) -> None:
+        if self.process is None:
+            return
+        self.count("log refuses")
+        self.note("the log refuses to write")
+        log = self.process.log
+        log.refusing = "disk full"
+
+        def again() -> None:
+            log.refusing = ""
+
+        self.clock.callLater(self.dice.uniform(0.1, 30), again)
+
+    def _step_wall(self) -> None:
+        self.count("wall clock stepped")
+        self.step_of_wall += self.dice.choice((-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0))
+        self.note(f"the wall clock is off by {self.step_of_wall:g} s")
+
+    # -- playing -----------------------------------------------------------------------------------
+
+    def advance(self, end: float) -> None:
+        super().advance(end)
+        why = self._impairment()
+        last = self.impaired[-1] if self.impaired else None
+        now = self.clock.seconds()
+        if last and last.end == float("inf"):
+            if last.why == why:
+                return
+            last.end = now
+        if why:
+            self.impaired.append(Span(now, why))
+
+    def _impairment(self) -> str:
+        if self.process is None or self._dying:
+            return "plivotx is down"
+        if not self.process.server.switches["default"].up:
+            return "no connection to the switch"
+        if self.process.log.refusing:
+            return "the log refuses"
+        if any(link._held for link in self.network.links):
+            return "a connection stalls"
+        return ""
+
+    def impairment(self, begin: float, end: float) -> float:
+        """Seconds between *begin* and *end* in which plivotx could not do its work."""
+        return sum(max(0.0, min(end, each.end) - max(begin, each.begin)) for each in self.impaired)
+
+    def over(self) -> bool:
+        return (
+            (self.healed or self.calm)
+            and self.clock.seconds() > 65
+            and self.process is not None
+            and not self.disk.open
+            and not any(self.idle().values())
+            and not self.mine()
+        )
+
+    def idle(self) -> dict[str, int]:
+        assert self.process is not None
+        server = self.process.server
+        return {**server.engine.idle(), **server.driving.idle()}
+
+    def mine(self) -> list[str]:
+        return [each for each in self.switch.channels if each[14] == "5"]
+
+    def play(self) -> None:
+        """Play it to the end, or to where it should have ended long ago."""
+        self.plan_calls()
+        self.plan_faults()
+        self.start()
+        while not self.over() and self.clock.seconds() < LONGEST:
+            self.advance(LONGEST)
+        for _ in range(3):  # what is deleted and swept after the last call
+            self.advance(self.clock.seconds() + 1)
+
+    def events_of(self, stream: str) -> list[Event]:
+        return self.events(stream)
+
+    def closed_streams(self) -> list[str]:
+        return [
+            stream
+            for stream, recorded in self.disk.streams.items()
+            if any(isinstance(each.event, CallClosed) for each in recorded)
+        ]
