@@ -141,10 +141,17 @@ def _json_string(value: str) -> str:
 
 
 @lru_cache(maxsize=16384)
-def _json_value(value: str) -> str:
+def _json_pair(name: str, value: str) -> str:
     if value.startswith(ARRAY):
-        return "[" + ",".join(map(_json_string, elements(value))) + "]"
-    return _json_string(value)
+        text = "[" + ",".join(map(_json_string, elements(value))) + "]"
+    else:
+        text = _json_string(value)
+    return f"{_json_string(name)}:{text}"
+
+
+@lru_cache(maxsize=16384)
+def _plain_line(name: str, value: str) -> str:
+    return f"{name}: {url_encode(_single(value))}\n"
 
 
 class Event:
@@ -158,20 +165,17 @@ class Event:
         self.body = body
         self.subclass = subclass
         self._rendered: dict[str, bytes] = {}
-        self._index: dict[str, list[str]] | None = None
+        self._index: dict[str, str] | None = None
 
     def get(self, name: str) -> str | None:
         """The first value of a header, whatever its case; None if it is not there."""
         if self._index is None:
-            self._index = {}
-            for header, value in self.headers:
-                self._index.setdefault(header.lower(), []).append(value)
-        values = self._index.get(name.lower())
-        return values[0] if values else None
+            self._index = {header.lower(): value for header, value in reversed(self.headers)}
+        return self._index.get(name.lower())
 
     def plain(self) -> bytes:
         """The event as text/event-plain without its outer head; also what `uuid_dump` answers."""
-        lines = [f"{name}: {url_encode(_single(value))}\n" for name, value in self.headers]
+        lines = [_plain_line(name, value) for name, value in self.headers]
         if not self.body:
             return to_bytes("".join([*lines, "\n"]))
         head = "".join([*lines, f"Content-Length: {len(self.body)}\n\n"])
@@ -179,7 +183,7 @@ class Event:
 
     def json(self) -> bytes:
         """The event as text/event-json; duplicate names stay duplicate."""
-        pairs = [f"{_json_string(name)}:{_json_value(value)}" for name, value in self.headers]
+        pairs = [_json_pair(name, value) for name, value in self.headers]
         if self.body:
             pairs.append(f'"Content-Length":"{len(self.body)}"')
             pairs.append(f'"_body":{_json_string(to_text(self.body))}')

@@ -279,6 +279,10 @@ class Session(Protocol):
 
     def _reload(self) -> None:
         """The words reload and mod_event_socket anywhere in a head cut every client (priv_reload_words)."""
+        if not self._authenticated:
+            self._reply(NOT_FOUND)
+            return
+        self._answer(f"+OK Job-UUID: {self._switch.new_uuid()}\n")
         notice = b"The system is being shut down.\n"
         for session in list(self._switch.sessions):
             session._closing = True  # noqa: SLF001
