@@ -23,6 +23,10 @@ from plivotx.emulator.switch import Switch
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 
 
+def _notice(text):
+    return f"Content-Type: text/disconnect-notice\nContent-Length: {len(text)}\n\n{text}".encode()
+
+
 class Client(Protocol):
     """Collects bytes and knows how its connection ended."""
 
@@ -550,6 +554,15 @@ class Sessions(unittest.TestCase):
         self.world.say("sendmsg x\ntext: ReLoad ... MOD_event_socket")
         self.assertIn(b"The system is being shut down.\n", self.world.client.data)
         self.assertEqual((self.world.client.lost, other.lost), (error.ConnectionDone, error.ConnectionDone))
+
+    def test_but_not_before_the_password(self):
+        stranger = Client()
+        self.world.network.connect(stranger)
+        stranger.transport.write(b"api reload mod_event_socket\n\nauth wrong\n\n")
+        self.world.run(0.1)
+        self.assertIn(b"-ERR command not found", stranger.data)
+        self.assertTrue(stranger.data.endswith(b"-ERR invalid\n\n" + _notice(GOODBYE)))
+        self.assertIsNone(self.world.client.lost)
 
     def test_in_a_body_they_are_harmless(self):
         self.world.call()

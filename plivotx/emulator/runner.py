@@ -173,12 +173,9 @@ class Runner:
     def execute_on(self, prefix: str) -> None:
         """Run the applications of all variables that begin so, at once (switch_channel_execute_on)."""
         for name, value in list(self.channel.variables.items()):
-            if not name.lower().startswith(prefix):
-                continue
-            if prefix == "execute_on_answer" and not self.channel.up:
-                return
-            app, argument = _split_app(value)
-            self._side(app, argument)
+            if name.lower().startswith(prefix) and self.channel.up:
+                app, argument = _split_app(value)
+                self._side(app, argument)
 
     def expand(self, text: str) -> str:
         """Expand `${..}` as switch_channel_expand_variables does; `${api(..)}` is refused, as with api-expansion=false."""
