@@ -81,7 +81,7 @@ def parse(text: str, verbs: Mapping[str, type[Verb]]) -> tuple[Verb, ...]:
         raise DocumentError(1, 1, f"more than {MAX_CHARACTERS} characters")
     root = _tree(text)
     if root.name != "Response":
-        raise DocumentError(root.line, root.column, f"the root is {root.name}, not Response")
+        raise DocumentError(root.line, root.column, f"the root is {_short(root.name)}, not Response")
     return tuple(_verb(each, verbs) for each in root.children)
 
 
@@ -94,7 +94,8 @@ def _tree(text: str) -> _Element:
         root = parser.close()
     except ParseError as error:
         line, column = error.position
-        raise DocumentError(line, column + 1, f"not well-formed: {error}") from None
+        reason, _, _ = str(error).partition(": line ")  # which counts columns from 0
+        raise DocumentError(line, column + 1, f"not well-formed: {reason}") from None
     except DefusedXmlException as error:
         line, column = builder.parser.CurrentLineNumber, builder.parser.CurrentColumnNumber + 1
         raise DocumentError(
@@ -112,15 +113,17 @@ def _verb(element: _Element, verbs: Mapping[str, type[Verb]]) -> Verb:
     verb = verbs.get(element.name)
     if verb is None:
         known = ", ".join(sorted(verbs))
-        raise DocumentError(*where, f"unknown verb {element.name} (known: {known})")
+        raise DocumentError(*where, f"unknown verb {_short(element.name)} (known: {known})")
     if element.children:
         child = element.children[0]
-        raise DocumentError(child.line, child.column, f"{child.name} cannot stand inside {element.name}")
+        raise DocumentError(
+            child.line, child.column, f"{_short(child.name)} cannot stand inside {element.name}"
+        )
     # Unknown attributes are ignored, as v0.1 did; so is text where the verb has no use for it.
     given = {
         name: value
         for name, value in element.attributes.items()
-        if name in verb.__struct_fields__ and name != "text"
+        if name in verb.__struct_encode_fields__ and name != "text"
     }
     text = re.sub(r"\s+", " ", element.text).strip()
     try:
@@ -134,5 +137,10 @@ def _reason(error: str, given: Mapping[str, str]) -> str:
     sentence, _, path = error.partition(" - at `$.")
     name = path.rstrip("`")
     if name in given:
-        return f"attribute {name}={given[name]!r} is wrong: {sentence}"
+        return f"attribute {name}={_short(given[name])!r} is wrong: {sentence}"
     return sentence
+
+
+def _short(text: str) -> str:
+    """A text of the application's making, as far as it is of use in a message."""
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -12,6 +12,7 @@ oldest event not yet taken that matches, or `Gone`), and returns nothing (the ne
 import hashlib
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -63,6 +64,9 @@ class Finish(msgspec.Struct, frozen=True):
     cause: str
     why: str
 
+
+MAX_STEPS = 10_000
+"""A verb that asks for more without coming to an end has lost its way: after the caller's end, say."""
 
 Happening: TypeAlias = Ended | Gone
 Steps: TypeAlias = Generator[Start | Wait, Any, Finish | None]
@@ -120,35 +124,39 @@ def replay(
     running: dict[str, Execute] = {}
     count = 0
     answer: object = None
-    generator = verb.run()
-    while True:
-        try:
-            asked = generator.send(answer)
-        except StopIteration as stop:
+    # A verb is a plugin: whatever it raises or yields ends the verb, not the server.
+    try:
+        generator = verb.run()
+        with closing(generator):
+            for _ in range(MAX_STEPS):
+                asked = generator.send(answer)
+                if isinstance(asked, Start):
+                    count += 1
+                    key = f"{prefix}/{count}"
+                    if recorded.get(key, asked.command.digest) != asked.command.digest:
+                        return Changed(
+                            f"step {key} is recorded with another command than {asked.command.app}"
+                        )
+                    running[key] = asked.command
+                    answer = key
+                elif not isinstance(asked, Wait):
+                    return Changed(f"it yields {asked!r}, which is neither Start nor Wait")
+                elif taken := _take(inbox, asked.key):
+                    running.pop(taken.key, None)
+                    answer = Ended(taken.key, _mapping(taken.result), taken.failed)
+                elif gone:
+                    answer = Gone()
+                elif asked.key not in running:
+                    return Changed(f"it waits for {asked.key}, which is not running")
+                else:
+                    return Waiting(tuple((key, each, key in recorded) for key, each in running.items()))
+            return Changed(f"it comes to no end within {MAX_STEPS} steps")
+    except StopIteration as stop:
+        if stop.value is None or isinstance(stop.value, Finish):
             return Over(finish=stop.value)
-        except Exception as error:  # a verb is a plugin: whatever it raises ends the verb, not the server
-            return Changed(why=f"{type(verb).__name__} raised {error!r}")
-        if isinstance(asked, Start):
-            count += 1
-            key = f"{prefix}/{count}"
-            if recorded.get(key, asked.command.digest) != asked.command.digest:
-                generator.close()
-                return Changed(why=f"step {key} is recorded with another command than {asked.command.app}")
-            running[key] = asked.command
-            answer = key
-            continue
-        taken = _take(inbox, asked.key)
-        if taken is None and not gone and asked.key not in running:
-            generator.close()
-            return Changed(why=f"it waits for {asked.key}, which is not running")
-        if taken is None and not gone:
-            generator.close()
-            return Waiting(tuple((key, command, key in recorded) for key, command in running.items()))
-        if taken is None:
-            answer = Gone()
-        else:
-            running.pop(taken.key, None)
-            answer = Ended(taken.key, _mapping(taken.result), taken.failed)
+        return Changed(f"it returns {stop.value!r}, which is not Finish")
+    except Exception as error:
+        return Changed(f"{type(verb).__name__} raised {error!r}")
 
 
 def _take(inbox: deque[StepEnded], key: str) -> StepEnded | None:
