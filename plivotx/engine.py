@@ -21,12 +21,15 @@ from plivotx.log.interface import Log, Position, Recorded, Refused, Unwritable
 from plivotx.policies import Policy
 from plivotx.projections.call import Call, evolve
 from plivotx.projections.channels import Channels
+from plivotx.waiting import sleep
 
 MAX_DECISIONS = 50
 """In one batch; more than a few means that policies contradict each other."""
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 30.0
 """Seconds before what failed is tried again."""
+LOG_BACKOFF = 1.0
+"""The longest of these if it was the log that failed: a limit may be waiting to be recorded."""
 
 
 class Ticket:
@@ -198,7 +201,7 @@ class Engine:
                 if decisions or not self.running:
                     raise
                 failures += 1
-                await self._sleep(_backoff(failures))
+                await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
             await live.reached(version)
             return
@@ -282,6 +285,7 @@ class Engine:
             self.log_lines.failure("handling a command broke", failure)
 
     async def _handle(self, live: _Live, key: tuple[str, ...], command: Command, ticket: Ticket) -> None:
+        longest = LONGEST_BACKOFF
         try:
             outcome = await self._handlers[type(command)](command, ticket)
             await self.record(live, outcome)
@@ -290,6 +294,7 @@ class Engine:
         except Refused:
             pass  # the call has moved on; what is due now is asked below
         except Unwritable as error:
+            longest = LOG_BACKOFF
             self.log_lines.warn(
                 "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
             )
@@ -301,17 +306,17 @@ class Engine:
         if not live.call.closed and self.running:
             # Still due means that the handler changed nothing: wait longer each time, never spin.
             if any(each.key == key for each in self._due(live.call)):
-                self._hold(live, key)
+                self._hold(live, key, longest)
             self._ask(live)
 
-    def _hold(self, live: _Live, key: tuple[str, ...]) -> None:
+    def _hold(self, live: _Live, key: tuple[str, ...], longest: float) -> None:
         failures = live.failures[key] = live.failures.get(key, 0) + 1
 
         def again() -> None:
             live.held.pop(key, None)
             self._ask(live)
 
-        live.held[key] = self._clock.callLater(_backoff(failures), again)
+        live.held[key] = self._clock.callLater(_backoff(failures, longest), again)
 
     # -- decisions ---------------------------------------------------------------------------------
 
@@ -357,17 +362,12 @@ class Engine:
             live.deciding = False
         if self.running and not live.call.closed:
             if failed:
-                self._hold(live, _DECIDE)
+                self._hold(live, _DECIDE, LOG_BACKOFF)
             self._ask(live)
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        awake: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.callLater(seconds, awake.callback, None)
-        return awake
 
 
 _DECIDE = ("decide",)
 
 
-def _backoff(failures: int) -> float:
-    return min(LONGEST_BACKOFF, FIRST_BACKOFF * float(2 ** min(failures - 1, 20)))
+def _backoff(failures: int, longest: float) -> float:
+    return min(longest, FIRST_BACKOFF * float(2 ** min(failures - 1, 20)))

@@ -111,7 +111,7 @@ class MemoryAgent:
         """Hand the request over; the answer comes when the application says."""
         body = _Collected()
         if bodyProducer is not None:
-            bodyProducer.startProducing(body)  # type: ignore[arg-type]  # all it does is write
+            bodyProducer.startProducing(body)
         url = uri.decode("ascii")
         query = body.data.decode("ascii") if method == b"POST" else urlsplit(url).query
         answer = self._application.take(
@@ -196,7 +196,7 @@ class Mortal:
     def callLater(
         self,
         delay: float,
-        callable: Callable[..., Any],
+        callable: Callable[..., Any],  # noqa: A002 - the interface's name
         *args: object,
         **kw: object,
     ) -> IDelayedCall:
@@ -263,7 +263,7 @@ class Process:
         switch = Switch("default", endpoint, config.fs_inbound_password, clock, chance)
         loaded = plugins.load([plugins.shipped()], config)
         self.server = Plivotx(config, log, {"default": switch}, agent, clock, loaded)
-        self.web = StubTreq(self.server.api.app.resource())
+        self.web: Any = StubTreq(self.server.api.app.resource())  # type: ignore[no-untyped-call]  # treq's
         self.started = Deferred.fromCoroutine(self.server.start())
 
     def post(self, path: str, params: dict[str, str], **more: Any) -> Deferred[tuple[int, dict[str, Any]]]:

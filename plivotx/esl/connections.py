@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from plivotx.esl import translate
 from plivotx.esl.frames import FrameReader, PeerError
 from plivotx.esl.session import BadCommand, Closing, Greeted, Happened, Headers, Replied, Reply, Session
+from plivotx.waiting import sleep
 
 log = Logger()
 
@@ -281,7 +282,7 @@ class Switch:
                 why=why,
                 delay=delay,
             )
-            await self._sleep(delay)
+            await sleep(self._clock, delay)
 
     async def _connect(self, links: list[Link]) -> None:
         for _ in range(2):
@@ -360,8 +361,6 @@ class Switch:
     def _watch(self, links: list[Link]) -> None:
         """Notice a connection that is there and dead: no reply, no heartbeat."""
         here = self._clock.seconds()
-        if all(each.gone for each in links):
-            return
         if here - links[0].heard > SILENCE_LIMIT:
             links[0].abort(f"nothing was heard for {SILENCE_LIMIT:g} s")
         for link in links:
@@ -369,7 +368,8 @@ class Switch:
                 link.abort(f"no reply within {REPLY_LIMIT:g} s")
             elif not link.gone and not link.authenticated.called and here - link.heard > REPLY_LIMIT:
                 link.abort(f"no greeting within {REPLY_LIMIT:g} s")
-        self._watching = self._clock.callLater(REPLY_LIMIT / 3, self._watch, links)
+        if not any(each.gone for each in links):  # else both are being closed
+            self._watching = self._clock.callLater(REPLY_LIMIT / 3, self._watch, links)
 
     def _down(self) -> None:
         if self._watching is not None and self._watching.active():
@@ -377,11 +377,6 @@ class Switch:
         self._watching = None
         self._events = self._commands = None
         _fire(self._changing)
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        awake: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.callLater(seconds, awake.callback, None)
-        return awake
 
 
 def _add(waiting: list[Deferred[None]]) -> Deferred[None]:

@@ -21,7 +21,7 @@ from plivotx.config import Config
 from plivotx.engine import Ticket
 from plivotx.events import CallbackDelivered, CallbackFailed, DocumentFailed, DocumentFetched, Event
 from plivotx.handlers.signature import prepare, sign
-from plivotx.handlers.timers import sleep
+from plivotx.waiting import sleep
 
 USER_AGENT = "plivotx"
 AT_ONCE = 64

@@ -31,8 +31,8 @@ from plivotx.events import (
     StepEnded,
     StepStarted,
 )
-from plivotx.handlers.timers import sleep
 from plivotx.projections.call import OUTCOME_UNKNOWN, SWITCH_RESTARTED, Attempt
+from plivotx.waiting import sleep
 
 log = Logger()
 
@@ -62,6 +62,7 @@ class SwitchHandlers:
         self._unwritten: set[str] = set()  # decided to be dialled, not yet written
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
         self._ends: dict[str, list[Deferred[None]]] = {}
+        self._watched: set[str] = set()  # channels that Watch is running for
         self._parked: dict[str, Deferred[None]] = {}  # fires once the channel takes applications
         self._steps: dict[tuple[str, str], Deferred[Headers]] = {}
         self._aside: set[Deferred[None]] = set()
@@ -91,6 +92,7 @@ class SwitchHandlers:
             "unwritten": len(self._unwritten),
             "written": len(self._written),
             "ends": len(self._ends),
+            "watched": len(self._watched),
             "parked": len(self._parked),
             "steps": len(self._steps),
             "aside": len(self._aside),
@@ -151,6 +153,7 @@ class SwitchHandlers:
         looked_at = self._written.get(
             command.channel
         )  # nothing was missed on the connection it was dialled on
+        self._watched.add(command.channel)
         try:
             while True:
                 if not await self._wait_up(switch, patience):
@@ -179,6 +182,7 @@ class SwitchHandlers:
         finally:
             self._written.pop(command.channel, None)
             self._seen.discard(command.channel)
+            self._watched.discard(command.channel)
             self._parked.pop(command.channel, None)
 
     def _forget_written(self, channel: str) -> None:
@@ -235,6 +239,8 @@ class SwitchHandlers:
                     return (_step_ended(command, ended.result),)  # type: ignore[arg-type]  # called: the event
         finally:
             self._steps.pop(name, None)
+            if command.channel not in self._watched:
+                self._parked.pop(command.channel, None)
 
     # -- what a channel says of itself -------------------------------------------------------------
 
@@ -351,11 +357,11 @@ class SwitchHandlers:
         elif stream is None or self._is_over(stream, channel):
             self._orphan(switch, channel, event)
             return
-        else:
+        elif channel in self._watched:
             self._seen.add(channel)
         if name == "CHANNEL_EXECUTE_COMPLETE":
             self._step_event(channel, event)
-        elif name == "CHANNEL_PARK" and stream is not None:
+        elif name == "CHANNEL_PARK" and channel in self._watched:
             self._is_parked(channel)
         fact = translate.fact(event)
         if stream is None:
@@ -363,9 +369,9 @@ class SwitchHandlers:
                 self._aside_do(self._forget(switch, channel))
         elif fact is not None:
             told = self.engine.tell(channel, fact)
-            told.addErrback(self._untold, switch)
             if isinstance(fact, ChannelEnded):
                 told.addCallback(lambda _: self._aside_do(self._forget(switch, channel)))
+            told.addErrback(self._untold, switch)
         if name == "CHANNEL_HANGUP_COMPLETE":
             for waiter in self._ends.pop(channel, ()):
                 waiter.callback(None)
@@ -407,7 +413,9 @@ class SwitchHandlers:
             )
             return
         told = self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
-        told.addErrback(self._untold, switch)
+        told.addCallbacks(
+            lambda _: self._aside_do(self._forget(switch, channel)), self._untold, errbackArgs=(switch,)
+        )
 
     def _orphan(self, switch: Switch, channel: str, event: Headers) -> None:
         """A channel with our mark and no open call: nobody would ever hang it up."""

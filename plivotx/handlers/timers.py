@@ -6,24 +6,17 @@ the wall clock is not the passing of time.
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from plivotx.commands import At
 from plivotx.engine import Ticket
 from plivotx.events import Event, LimitReached
+from plivotx.waiting import sleep
 
 LOOK_AGAIN = 60.0
 """Seconds: two clocks may drift that long before they are compared again."""
 UNKNOWN_AGAIN = 0.5
 """Seconds between two looks while nothing is known of the switch's clock."""
-
-
-def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    """Fires after *seconds*; can be cancelled."""
-    awake: Deferred[None] = Deferred(lambda _: timer.cancel())
-    timer = clock.callLater(max(0.0, seconds), awake.callback, None)
-    return awake
 
 
 class Timers:

@@ -107,7 +107,11 @@ def nothing_is_left_in_memory(world: SimulatedWorld) -> Iterator[str]:
 def the_read_model_agrees(world: SimulatedWorld) -> Iterator[str]:
     for stream, standing in world.disk.standings.items():
         cause = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
-        if standing.open or standing.columns.get("state") != "closed" or standing.columns.get("cause") != cause:
+        if (
+            standing.open
+            or standing.columns.get("state") != "closed"
+            or standing.columns.get("cause") != cause
+        ):
             yield f"the row of call {stream} says {standing.columns}"
 
 

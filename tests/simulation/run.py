@@ -2,12 +2,12 @@
 
 import sys
 import time
+import traceback
 from collections import Counter
 
 import msgspec
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from plivotx.testing import WALL
 from tests.simulation.checks import complaints
 from tests.simulation.world import SimulatedWorld
 
@@ -44,8 +44,6 @@ def play(seed: int) -> Outcome:
         world.play()
         wrong = complaints(world) + [f"the program failed: {each}" for each in alarms.heard]
     except Exception as error:
-        import traceback
-
         wrong = [f"the simulation broke: {error!r}\n{traceback.format_exc()}"]
     finally:
         globalLogPublisher.removeObserver(alarms)
@@ -65,15 +63,19 @@ def story(world: SimulatedWorld) -> str:
     """Everything that happened, in order of time."""
     lines = [(at, "fault", what) for at, what in world.notes]
     lines += [(each.at, "POST", f"{each.params} -> {each.answer}") for each in world.asked]
-    lines += [(each.at, "dialled", f"{each.uuid} {each.prefix}{each.destination}") for each in world.switch.dialled]
+    lines += [
+        (each.at, "dialled", f"{each.uuid} {each.prefix}{each.destination}") for each in world.switch.dialled
+    ]
     lines += [(each.at, "channel ended", f"{each.uuid} {each.cause}") for each in world.switch.ended]
     lines += [
-        (each.at, "application", f"{each.path} {each.params.get('CallStatus')} {each.params.get('RequestUUID', '')[:8]}")
+        (
+            each.at,
+            "application",
+            f"{each.path} {each.params.get('CallStatus')} {each.params.get('RequestUUID', '')[:8]}",
+        )
         for each in world.application.received
     ]
-    lines += [
-        (each.at - WALL, "recorded", f"{each.stream[:8]} {each.event}") for each in world.disk.events.values()
-    ]
+    lines += [(at, "recorded", f"{each.stream[:8]} {each.event}") for at, each in world.recorded]
     lines += [(each.begin, "impaired", f"until {each.end:.3f}: {each.why}") for each in world.impaired]
     lines.sort(key=lambda line: line[0])
     return "\n".join(f"{at:10.3f}  {what:<14} {text}" for at, what, text in lines)

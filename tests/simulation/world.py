@@ -29,7 +29,25 @@ GATEWAYS = ("sofia/gateway/self/",) * 8 + (
     "sofia/gateway/silent/",
     "error/",
 )
-NUMBERS = ("100", "101", "103", "110", "120", "201", "206", "3", "3", "404", "486", "503", "603", "6", "700", "703", "715")
+NUMBERS = (
+    "100",
+    "101",
+    "103",
+    "110",
+    "120",
+    "201",
+    "206",
+    "3",
+    "3",
+    "404",
+    "486",
+    "503",
+    "603",
+    "6",
+    "700",
+    "703",
+    "715",
+)
 
 
 class Asked(msgspec.Struct):
@@ -64,6 +82,7 @@ class SimulatedWorld(EmulatedWorld):
         """No faults: then everything must be exact."""
         self.asked: list[Asked] = []
         self.notes: list[tuple[float, str]] = []
+        self.recorded: list[tuple[float, Recorded]] = []
         self.gone: dict[str, Channel] = {}
         self.impaired: list[Span] = []
         self.faults: dict[str, int] = {}
@@ -124,7 +143,7 @@ class SimulatedWorld(EmulatedWorld):
 
     def open_log(self, life: Mortal) -> MemoryLog:
         def committed(recorded: list[Recorded]) -> None:
-            del recorded
+            self.recorded += [(self.clock.seconds(), each) for each in recorded]
             self._sprung("after a commit, before anybody heard of it")
 
         def schedule(commit: Callable[[], None]) -> None:
@@ -256,7 +275,13 @@ class SimulatedWorld(EmulatedWorld):
         if self.dice.random() < 0.3:
             self.lossy = True
             name = self.dice.choice(
-                ("BACKGROUND_JOB", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_ANSWER", "CHANNEL_EXECUTE_COMPLETE", "*")
+                (
+                    "BACKGROUND_JOB",
+                    "CHANNEL_HANGUP_COMPLETE",
+                    "CHANNEL_ANSWER",
+                    "CHANNEL_EXECUTE_COMPLETE",
+                    "*",
+                )
             )
             disturbing.lose[name] = self.dice.choice((0.2, 1.0 if name != "*" else 0.3))
             self.note(f"events of the kind {name} get lost")
@@ -422,8 +447,10 @@ class SimulatedWorld(EmulatedWorld):
         self.start()
         while not self.over() and self.clock.seconds() < LONGEST:
             self.advance(LONGEST)
-        for _ in range(3):  # what is deleted and swept after the last call
-            self.advance(self.clock.seconds() + 1)
+        # What is deleted after the last call, or swept after a connection that was made just now.
+        end = self.clock.seconds() + 5
+        while self.clock.seconds() < end or (self.clock.seconds() < end + 60 and not self.over()):
+            self.advance(end + 60)
 
     def events_of(self, stream: str) -> list[Event]:
         return self.events(stream)
