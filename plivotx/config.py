@@ -6,6 +6,7 @@ Every complaint is made at once, each with its file and line.
 import configparser
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SECTION = "plivotx"
+MOST = 10**9
+"""No number is larger."""
 _LISTS = {"allowed_ips", "plugin_path"}
 _AT_LEAST: dict[str, float] = {
     "max_call_duration": 1,
@@ -82,9 +85,12 @@ def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Config:
             fields[field] = _convert(field, text)
         except ValueError as error:
             complaints.append(f"{where}: {field.upper()} = {text!r}: {error}")
-    if not complaints:
-        config = Config(**fields)
-        complaints += _unsafe(config)
+    config = Config(**fields)
+    unsafe = _unsafe(config)
+    if unsafe:
+        field, why = unsafe
+        where = f"{values[field][1]}: " if field in values else ""
+        complaints.append(f"{where}{field.upper()}: {why}")
     if complaints:
         raise ConfigError("\n".join(complaints))
     return config
@@ -93,48 +99,63 @@ def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Config:
 def split_address(text: str) -> tuple[str, int]:
     """``host:port`` in two; raises ValueError."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("is not host:port")
-    return host.strip("[]"), int(port)
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _read_file(path: str, values: dict[str, tuple[str, str]], complaints: list[str]) -> None:
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(" ;",))
+    # No section stands for all others, and a key means what it says: `%` and `$` are nothing special.
+    parser = configparser.ConfigParser(
+        interpolation=None, inline_comment_prefixes=(";",), default_section="", empty_lines_in_values=False
+    )
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
     try:
         text = Path(path).read_text(encoding="utf-8")
         parser.read_string(text, source=path)
     except (OSError, UnicodeError, configparser.Error) as error:
-        complaints.append(f"{path}: {error}")
+        complaints.append(f"{path}: {' '.join(str(error).split())}")
         return
-    lines = text.splitlines()
+    lines = _lines(text)
     for section in parser.sections():
+        if section != SECTION:
+            where = f"{path}, line {lines.get((section, ''), 0)}"
+            complaints.append(f"{where}: unknown section [{section}], expected [{SECTION}]")
+            continue
         for key, value in parser.items(section):
-            line = next(
-                (n for n, each in enumerate(lines, 1) if each.replace(":", "=").split("=")[0].strip() == key),
-                0,
-            )
-            where = f"{path}, line {line}"
-            if section != SECTION:
-                complaints.append(f"{where}: unknown section [{section}], expected [{SECTION}]")
-            elif key.lower() not in Config.__struct_fields__:
+            where = f"{path}, line {lines.get((section, key), 0)}"
+            field = key.lower()
+            if field not in Config.__struct_fields__:
                 complaints.append(f"{where}: unknown key {key}")
+            elif field in values:
+                complaints.append(f"{where}: {key} is there twice, also in {values[field][1]}")
             else:
-                values[key.lower()] = (value, where)
+                values[field] = (value, where)
+
+
+def _lines(text: str) -> dict[tuple[str, str], int]:
+    """The number of the line of each section and of each key in it; the parser does not tell."""
+    found: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("["):
+            section = line[1:].partition("]")[0]
+            found.setdefault((section, ""), number)
+        else:
+            key = re.split("[=:]", line, maxsplit=1)[0].strip()
+            found.setdefault((section, key), number)
+    return found
 
 
 def _convert(field: str, text: str) -> Any:
     if field in _LISTS:
         items = tuple(each.strip() for each in text.split(",") if each.strip())
-        if field == "allowed_ips":
-            for each in items:
-                ipaddress.ip_address(each)
-        return items
+        return tuple(map(_address, items)) if field == "allowed_ips" else items
     default = getattr(Config(), field)
     if isinstance(default, int | float):
         number = type(default)(text)
-        if not _AT_LEAST[field] <= number <= 10**9:
-            raise ValueError(f"must be at least {_AT_LEAST[field]:g}")
+        if not _AT_LEAST[field] <= number <= MOST:
+            raise ValueError(f"must be from {_AT_LEAST[field]:g} to {MOST}")
         return number
     if field == "default_http_method" and text not in ("GET", "POST"):
         raise ValueError("must be GET or POST")
@@ -145,14 +166,22 @@ def _convert(field: str, text: str) -> Any:
     return text
 
 
-def _unsafe(config: Config) -> list[str]:
+def _address(text: str) -> str:
+    """An address in the one form in which those of clients are compared with it."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _unsafe(config: Config) -> tuple[str, str] | None:
+    """The field that makes the API open to others, and why."""
     if bool(config.auth_id) != bool(config.auth_token):
-        return ["AUTH_ID and AUTH_TOKEN: give both or neither"]
+        return "auth_id" if config.auth_id else "auth_token", "AUTH_ID and AUTH_TOKEN: give both or neither"
     host, _ = split_address(config.http_address)
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = host == "localhost"
     if not local and not config.auth_id:
-        return [f"HTTP_ADDRESS = {config.http_address}: beyond loopback AUTH_ID and AUTH_TOKEN are required"]
-    return []
+        return "http_address", f"{host} is beyond loopback, AUTH_ID and AUTH_TOKEN are required"
+    return None
