@@ -12,7 +12,9 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pluggy
@@ -52,7 +54,7 @@ def load(folders: Sequence[Path], config: Config) -> Plugins:
     """Load every ``*.py`` of *folders*, in order of name.
 
     Raises PluginError: a folder is missing, a file raises, implements a hook that does not exist, or
-    names a verb that another file has.
+    offers what is no verb or a verb that another file has.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -60,47 +62,74 @@ def load(folders: Sequence[Path], config: Config) -> Plugins:
     for folder in folders:
         if not folder.is_dir():
             raise PluginError(f"{folder}: no such folder")
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted(folder.resolve().glob("*.py")):
             _register(manager, path)
             files.append(str(path))
-    verbs: dict[str, type[Verb]] = {}
-    for found in manager.hook.verbs():
-        for verb in found:
-            if verb.__name__ in verbs:
-                raise PluginError(f"{inspect.getfile(verb)}: the verb {verb.__name__} is there twice")
-            verbs[verb.__name__] = verb
     # pluggy lists the latest registered last; callbacks are told in the order of the files.
     telling = tuple(manager.hook.callbacks.get_hookimpls())
     adding = tuple(manager.hook.session.get_hookimpls())
 
     def session(call: Call) -> Pairs:
-        return tuple(pair for hook in adding for pair in _answers(hook, call=call))
+        return tuple(pair for hook in adding for pair in _answers(hook, _is_pair, call=call))
 
     return Plugins(
-        verbs=verbs,
+        verbs=_verbs(manager.hook.verbs.get_hookimpls()),
         callbacks=tuple(partial(_told_by, hook, config) for hook in telling),
         session=session,
         files=tuple(files),
     )
 
 
+def _verbs(hooks: Sequence[pluggy.HookImpl]) -> dict[str, type[Verb]]:
+    verbs: dict[str, type[Verb]] = {}
+    for hook in hooks:
+        path = hook.plugin_name
+        try:
+            offers: Any = hook.function()
+            offered = tuple(offers)
+        except Exception as error:
+            raise _refusal(path, error) from error
+        for verb in offered:
+            if not (isinstance(verb, type) and issubclass(verb, Verb)):
+                raise PluginError(f"{_where(hook.function)}: {verb!r} is not a subclass of Verb")
+            if verb.__name__ in verbs:
+                other = _where(verbs[verb.__name__])
+                raise PluginError(f"{_where(verb)}: the verb {verb.__name__} is there twice, also in {other}")
+            try:
+                msgspec.json.Decoder(verb)
+            except Exception as error:  # annotations are evaluated here
+                raise PluginError(f"{_where(verb)}: {verb.__name__}: {error}") from error
+            verbs[verb.__name__] = verb
+    return verbs
+
+
 def _told_by(hook: pluggy.HookImpl, config: Config, call: Call) -> Iterable[CallbackOwed]:
-    answers: Iterable[CallbackOwed] = _answers(hook, call=call, config=config)
+    answers: Iterable[CallbackOwed] = _answers(
+        hook, lambda each: isinstance(each, CallbackOwed), call=call, config=config
+    )
     return answers
 
 
-def _answers(hook: pluggy.HookImpl, **offered: Any) -> tuple[Any, ...]:
+def _answers(hook: pluggy.HookImpl, right: Callable[[Any], bool], **offered: Any) -> tuple[Any, ...]:
     """What a hook answers to the arguments it asks for; nothing if it raises, and the call goes on."""
     try:
-        answers: Any = hook.function(**{name: offered[name] for name in hook.argnames})
-        return tuple(answers)
+        given: Any = hook.function(**{name: offered[name] for name in hook.argnames})
+        answers = tuple(given)
+        for wrong in (each for each in answers if not right(each)):
+            raise TypeError(f"{hook.function.__name__} gives {wrong!r}")
     except Exception:
         log.failure("plugin {name} raised", name=hook.plugin_name)
         return ()
+    return answers
+
+
+def _is_pair(thing: Any) -> bool:
+    return isinstance(thing, tuple) and len(thing) == 2 and all(isinstance(each, str) for each in thing)
 
 
 def _register(manager: pluggy.PluginManager, path: Path) -> None:
-    name = f"plivotx_plugin_{path.stem}"
+    # two folders may have files of one name
+    name = f"plivotx_plugin_{path.stem}_{crc32(str(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: cannot be read as Python")
@@ -110,11 +139,35 @@ def _register(manager: pluggy.PluginManager, path: Path) -> None:
         spec.loader.exec_module(module)
         manager.register(module, name=str(path))
         manager.check_pending()
-    except SyntaxError as error:
-        raise PluginError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{path}: {error}") from error
-    except Exception as error:
-        frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
-        line = f", line {frames[-1].lineno}" if frames else ""
-        raise PluginError(f"{path}{line}: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{_culprit(module, path)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _refusal(str(path), error) from error
+
+
+def _culprit(module: ModuleType, path: Path) -> str:
+    """Where the first hook stands that does not fit its description, for pluggy does not tell the line."""
+    for name, function in vars(module).items():
+        if hasattr(function, f"{hookspecs.PROJECT}_impl"):
+            described = getattr(hookspecs, name, None)
+            known = inspect.signature(described).parameters if described else {}
+            if not described or set(inspect.signature(function).parameters) - set(known):
+                return _where(function)
+    return str(path)
+
+
+def _where(thing: Any) -> str:
+    """File and line of a function or class."""
+    try:
+        return f"{inspect.getsourcefile(thing)}, line {inspect.getsourcelines(thing)[1]}"
+    except (OSError, TypeError):
+        return str(thing)
+
+
+def _refusal(path: str, error: BaseException) -> PluginError:
+    """The error of a file, with the line of that file where it arose."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return PluginError(f"{error.filename}, line {error.lineno}: {error.msg}")
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == path]
+    line = f", line {frames[-1].lineno}" if frames else ""
+    return PluginError(f"{path}{line}: {type(error).__name__}: {error}")
