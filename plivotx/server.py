@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from uuid import uuid4
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
@@ -37,6 +38,7 @@ class Plivotx:
         agent: IAgent,
         clock: IReactorTime,
         plugins: Plugins,
+        new_uuid: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.switches = switches
         self.driving = SwitchHandlers(switches, clock, config)
@@ -62,7 +64,7 @@ class Plivotx:
             clock=clock,
         )
         self.driving.attach(self.engine)
-        self.api = Api(config, self.engine.request, carriable(config))
+        self.api = Api(config, self.engine.request, carriable(config), new_uuid)
 
     async def start(self) -> None:
         """Load the open calls and connect to the switches."""

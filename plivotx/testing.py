@@ -5,9 +5,11 @@ durable; its switch is the emulator, its application keeps what it was told.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import msgspec
 from treq.testing import StubTreq
@@ -245,6 +247,10 @@ class _MortalAgent:
         return self._agent.request(method, uri, headers, bodyProducer)
 
 
+def _new_uuid(dice: Random) -> str:
+    return str(UUID(int=dice.getrandbits(128), version=4))
+
+
 class Process:
     """One life of the server, from a start to a stop or a kill."""
 
@@ -255,14 +261,16 @@ class Process:
         endpoint: IStreamClientEndpoint,
         application: Application,
         clock: Mortal,
-        chance: Callable[[], float],
+        dice: Random,
     ) -> None:
         self.clock = clock
         self.log = log
         agent = _MortalAgent(MemoryAgent(application, clock), clock)
-        switch = Switch("default", endpoint, config.fs_inbound_password, clock, chance)
+        switch = Switch("default", endpoint, config.fs_inbound_password, clock, dice.random)
         loaded = plugins.load([plugins.shipped()], config)
-        self.server = Plivotx(config, log, {"default": switch}, agent, clock, loaded)
+        self.server = Plivotx(
+            config, log, {"default": switch}, agent, clock, loaded, partial(_new_uuid, dice)
+        )
         self.web: Any = StubTreq(self.server.api.app.resource())  # type: ignore[no-untyped-call]  # treq's
         self.started = Deferred.fromCoroutine(self.server.start())
 
@@ -293,7 +301,7 @@ class World:
     def __init__(self, clock: IReactorTime, config: Config | None = None, seed: int = 0) -> None:
         self.config = config or Config()
         self.clock = clock
-        self.random = Random(seed)  # noqa: S311 - a story must be the same each time
+        self.random = Random(f"server {seed}")  # noqa: S311 - a story must be the same each time
         self.disk = MemoryDisk()
         self.application = Application(clock)
         self.process: Process | None = None
@@ -324,7 +332,7 @@ class World:
         """Start the server on what is durable."""
         life = Mortal(self.clock)
         self.process = Process(
-            self.config, self.open_log(life), self.endpoint(), self.application, life, self.random.random
+            self.config, self.open_log(life), self.endpoint(), self.application, life, self.random
         )
 
     def open_log(self, life: Mortal) -> MemoryLog:

@@ -336,9 +336,7 @@ class Stories:
         for call in calls[:-1]:
             await world.closed(call)
         causes = {each["RequestUUID"]: each["HangupCause"] for each in world.application.told("hangup")}
-        self.assertEqual(
-            [causes[call] for call in calls[:-1]], ["ALLOTTED_TIMEOUT"] * 4 + ["USER_BUSY"]
-        )
+        self.assertEqual([causes[call] for call in calls[:-1]], ["ALLOTTED_TIMEOUT"] * 4 + ["USER_BUSY"])
         self.assertEqual(len(await world.channels()), 1)
 
     async def test_limits_are_decided_once(self):

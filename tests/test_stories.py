@@ -130,7 +130,8 @@ class Faults(TestCase):
             await world.call(to, HangupOnRing="2")
         await world.passes(30)
         server = world.process.server
-        self.assertEqual({**server.engine.idle(), **server.driving.idle()}, dict.fromkeys(
-            {**server.engine.idle(), **server.driving.idle()}, 0
-        ))
+        self.assertEqual(
+            {**server.engine.idle(), **server.driving.idle()},
+            dict.fromkeys({**server.engine.idle(), **server.driving.idle()}, 0),
+        )
         self.assertEqual(world.switch.hash, {})

@@ -169,10 +169,8 @@ class SwitchHandlers:
                         looked_at,
                         self._written.get(command.channel),
                     ):
-                        events = await self._compare(switch, command, ticket)
+                        await self._compare(switch, command, ticket)
                         looked_at = epoch
-                        if events:
-                            return events
                     await self._until_changed(switch, LOOK_AGAIN)
                     if switch.epoch == epoch and switch.up:
                         looked_at = None
@@ -198,9 +196,7 @@ class SwitchHandlers:
                 reply = await switch.api(f"uuid_kill {command.channel} {command.cause}")
                 if not reply.ok and command.channel not in self._unwritten:
                     attempt = ticket.call.attempt
-                    events = await self._conclude(switch, command.channel, attempt.core if attempt else "")
-                    if events:
-                        return events
+                    await self._conclude(switch, command.channel, attempt.core if attempt else "", ticket)
             except Disconnected:
                 pass
             await sleep(self._clock, KILL_AGAIN)
@@ -244,12 +240,13 @@ class SwitchHandlers:
 
     # -- what a channel says of itself -------------------------------------------------------------
 
-    async def _compare(self, switch: Switch, command: Watch, ticket: Ticket) -> Sequence[Event]:
+    async def _compare(self, switch: Switch, command: Watch, ticket: Ticket) -> None:
         """Record what was missed of the channel; its end, if it is gone."""
         channel = command.channel
         dump = await self._dump(switch, channel)
         if dump is None:
-            return await self._conclude(switch, channel, command.core)
+            await self._conclude(switch, channel, command.core, ticket)
+            return
         self._seen.add(channel)
         attempt = _attempt(ticket, channel)
         for event in translate.from_dump(channel, dump):
@@ -260,7 +257,6 @@ class SwitchHandlers:
                 await ticket.record(event)
         if switch.core != command.core:
             await self._rearm(switch, command, dump)
-        return ()
 
     async def _dump(self, switch: Switch, channel: str) -> Headers | None:
         """Everything the switch knows of a channel; None if it has no such channel."""
@@ -284,18 +280,17 @@ class SwitchHandlers:
         await switch.api(f"sched_del {command.channel}")
         await switch.api(f"sched_hangup +{left} {command.channel} {command.cause}")
 
-    async def _conclude(self, switch: Switch, channel: str, core: str) -> Sequence[Event]:
-        """The switch has no such channel: wait for its end event, else say what is known of its end."""
+    async def _conclude(self, switch: Switch, channel: str, core: str, ticket: Ticket) -> None:
+        """The switch has no such channel: wait for its end event, else record what is known of its end."""
         if await self._end(channel, END_LAG):
-            await sleep(self._clock, END_LAG)  # its end is being recorded; that ends this command
-            return ()
+            return  # its end is being recorded, and that ends this command
         if (await switch.api(f"uuid_exists {channel}")).text.strip() == "true":
-            return ()  # an originate that was read late
+            return  # an originate that was read late
         kept = dialstring.parse_kept((await switch.api(dialstring.kept(channel))).text)
         if kept is None:
-            return (_missing(channel, restarted=switch.core != core),)
-        self._aside_do(self._forget(switch, channel))
-        return (
+            await ticket.record(_missing(channel, restarted=switch.core != core))
+            return
+        await ticket.record(
             ChannelEnded(
                 channel=channel,
                 cause=kept.cause,
@@ -305,8 +300,9 @@ class SwitchHandlers:
                 sip_code=kept.sip_code,
                 sip_side=kept.sip_side,
                 found="kept",
-            ),
+            )
         )
+        self._aside_do(self._forget(switch, channel))  # only now: what the switch keeps is the only copy
 
     async def _until_parked(self, switch: Switch, channel: str) -> None:
         """Until the channel waits in park: what is queued before it got there is cut short.
@@ -407,15 +403,18 @@ class SwitchHandlers:
         """A failed job counts only if there is no such channel; the channel's own end goes before it."""
         if channel in self._seen and await self._end(channel, END_LAG):
             return
+        stream = self.engine.channels.stream(channel)
+        if stream is None or self._is_over(stream, channel):
+            return
         if (await switch.api(f"uuid_exists {channel}")).text.strip() == "true":
             log.error(
                 "the job of {channel} failed ({cause}) and the channel lives", channel=channel, cause=cause
             )
             return
         told = self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
-        told.addCallbacks(
-            lambda _: self._aside_do(self._forget(switch, channel)), self._untold, errbackArgs=(switch,)
-        )
+        told.addErrback(self._untold, switch)
+        await sleep(self._clock, END_LAG)  # the channel may leave its line behind a little later
+        await self._forget(switch, channel)
 
     def _orphan(self, switch: Switch, channel: str, event: Headers) -> None:
         """A channel with our mark and no open call: nobody would ever hang it up."""

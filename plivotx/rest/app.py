@@ -11,7 +11,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from urllib.parse import unquote_to_bytes
-from uuid import uuid4
 
 import multipart
 from klein import Klein
@@ -48,7 +47,7 @@ class Api:
         config: Config,
         accept: Callable[[CallRequested], Deferred[int]],
         check: Check,
-        new_uuid: Callable[[], str] = lambda: str(uuid4()),
+        new_uuid: Callable[[], str],
     ) -> None:
         self._config = config
         self._accept = accept

@@ -115,7 +115,28 @@ def the_read_model_agrees(world: SimulatedWorld) -> Iterator[str]:
             yield f"the row of call {stream} says {standing.columns}"
 
 
+def causes_are_true(world: SimulatedWorld) -> Iterator[str]:
+    """The switch knows why a channel ended, and keeps it for us as long as it is not restarted."""
+    if "switch restarted" in world.faults:
+        return
+    ended = {each.uuid: each.cause for each in world.switch.ended}
+    for dialled in world.switch.dialled:
+        stream = dialled.variables.get("plivo_request_uuid", "")
+        told = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
+        if dialled.uuid in ended and told != ended[dialled.uuid]:
+            yield f"call {stream} ended with {told}, its channel with {ended[dialled.uuid]}"
+
+
+def steps_are_sent_once(world: SimulatedWorld) -> Iterator[str]:
+    marks = Counter((uuid, arg) for uuid, app, arg, _ in world.switch.executed if app == "set")
+    for (uuid, mark), times in marks.items():
+        if times > 1 and uuid not in world.revived:
+            yield f"{mark} was set {times} times on channel {uuid}"
+
+
 CHECKS = (
+    causes_are_true,
+    steps_are_sent_once,
     accepted_calls_are_on_record,
     each_call_ends_once,
     each_end_is_told,

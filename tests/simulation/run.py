@@ -105,6 +105,22 @@ def main(seeds: int, first: int) -> int:
     return 0
 
 
+def command(arguments: list[str]) -> int:
+    """What `script/simulate` does with its arguments."""
+    settings = {"SEEDS": "100", "FROM": "0", "BREAKAGES": "0"}
+    for each in arguments:
+        name, equals, value = each.partition("=")
+        if name not in settings or not equals or not value.isdigit():
+            print("usage: script/simulate [SEEDS=100] [FROM=0]    play so many seeds from that one")
+            print("       script/simulate BREAKAGES=1             remove each mechanism, see it noticed")
+            return 0 if each in ("-h", "--help") else 2
+        settings[name] = value
+    if settings["BREAKAGES"] != "0":
+        from tests.simulation import breakages  # noqa: PLC0415 - it imports this module
+
+        return breakages.main()
+    return main(int(settings["SEEDS"]), int(settings["FROM"]))
+
+
 if __name__ == "__main__":
-    settings = dict(each.split("=", 1) for each in sys.argv[1:])
-    sys.exit(main(int(settings.get("SEEDS", "100")), int(settings.get("FROM", "0"))))
+    sys.exit(command(sys.argv[1:]))
