@@ -3,13 +3,17 @@
 A back end's own test file inherits `LogContract`, says how to make a log, and adds its own faults.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from plivotx.events import (
     COLUMNS,
@@ -20,6 +24,7 @@ from plivotx.events import (
     ChannelAnswered,
     ChannelEnded,
     ChannelRang,
+    Column,
     DocumentFetched,
     Event,
     Gateway,
@@ -37,6 +42,7 @@ from plivotx.log.interface import (
     Unreadable,
     Unwritable,
 )
+from tests.strategies import batches
 
 
 def requested(stream: str, to: str = "2", account: str = "") -> CallRequested:
@@ -653,6 +659,40 @@ class LogContract:
         await heard.until(2000)
         self.assertEqual(heard.what(), [(f"s{n % 100}", n // 100 + 1) for n in range(2000)])
 
+    # -- everything at once ------------------------------------------------------------------------
+
+    async def test_any_appends_are_kept_as_plain_lists_would_keep_them(self) -> None:
+        log = await self.open_log()
+        heard = Heard(log)
+        examples = itertools.count()
+        write = st.tuples(st.sampled_from("abc"), batches, st.sampled_from((None, 0, 0, 1, -1)))
+
+        @given(st.lists(write, max_size=12))
+        def check(writes: list[tuple[str, list[Event], int | None]]) -> None:
+            prefix = f"{next(examples)}/"
+            program = Program([(prefix + stream, *rest) for stream, *rest in writes])
+            blockingCallFromThread(
+                reactor, lambda: Deferred.fromCoroutine(self.check_program(log, heard, program))
+            )
+
+        await deferToThread(check)
+
+    async def check_program(self, log: Log, heard: Heard, program: "Program") -> None:
+        """Do all at once what *program* does one after the other, and look at all that can be seen."""
+        before = len(heard.all)
+        outcomes = await DeferredList([log.append(*each) for each in program.appends], consumeErrors=True)
+        self.assertEqual([result if done else result.type for done, result in outcomes], program.outcomes)
+        await heard.until(before + len(program.order))
+        self.assertEqual([(each.stream, each.event) for each in heard.all[before:]], program.order)
+        for stream, events in program.streams.items():
+            recorded = await log.read(stream)
+            self.assertEqual([each.event for each in recorded], events)
+            self.assertEqual([each.version for each in recorded], list(range(1, len(events) + 1)))
+            row = await log.call(stream)
+            known = {k: v for k, v in row.columns.items() if v is not None} if row else {}
+            self.assertEqual(known, program.columns(stream))
+            self.assertEqual(stream in await self.open_now(log), program.is_open(stream))
+
     # -- forgetting --------------------------------------------------------------------------------
 
     async def test_forget_deletes_old_closed_streams(self) -> None:
@@ -725,3 +765,35 @@ class LogContract:
         """Let the reactor turn until *condition* holds; trial's time-out ends a vain wait."""
         while not condition():
             await deferLater(reactor, 0)
+
+
+class Program:
+    """Appends to a log that is nothing but lists, one after the other."""
+
+    def __init__(self, writes: Sequence[tuple[str, list[Event], int | None]]) -> None:
+        self.streams: dict[str, list[Event]] = {}
+        self.order: list[tuple[str, Event]] = []
+        self.appends: list[tuple[str, list[Event], int | None]] = []
+        self.outcomes: list[int | type[Conflict]] = []
+        for stream, events, off in writes:
+            there = self.streams.setdefault(stream, [])
+            self.appends.append((stream, events, None if off is None else len(there) + off))
+            if off:
+                self.outcomes.append(Conflict)
+            else:
+                there += events
+                self.order += [(stream, event) for event in events]
+                self.outcomes.append(len(there))
+
+    def columns(self, stream: str) -> dict[str, Column]:
+        known: dict[str, Column] = {}
+        rank = 0
+        for event in self.streams[stream]:
+            if event.rank > rank:
+                rank = event.rank
+                known |= event.columns()
+        return known
+
+    def is_open(self, stream: str) -> bool:
+        marks = [event.opens for event in self.streams[stream] if event.opens or event.closes]
+        return bool(marks) and marks[-1]
