@@ -31,6 +31,7 @@ from plivotx.events import (
     StepEnded,
     StepStarted,
 )
+from plivotx.log.interface import Unwritable
 from plivotx.projections.call import OUTCOME_UNKNOWN, SWITCH_RESTARTED, Attempt
 from plivotx.waiting import sleep
 
@@ -411,8 +412,11 @@ class SwitchHandlers:
                 "the job of {channel} failed ({cause}) and the channel lives", channel=channel, cause=cause
             )
             return
-        told = self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
-        told.addErrback(self._untold, switch)
+        try:
+            await self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
+        except Unwritable as error:
+            self._untold(Failure(error), switch)
+            return
         await sleep(self._clock, END_LAG)  # the channel may leave its line behind a little later
         await self._forget(switch, channel)
 
