@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from plivotx.events import CallbackGivenUp, CallEnded, CallRequested, Event
+from plivotx.projections.call import OUTCOME_UNKNOWN
 from tests.kills.world import LATE, MARGIN, World
 
 
@@ -34,6 +35,8 @@ def judge(world: World) -> Verdict:
     )
     given_up = {name for name, events in streams.items() if _gave_up(events)}
     ended = [name for name, events in streams.items() if _ends(events) == 1]
+    unknown = [name for name, events in streams.items() if _cause(events) == OUTCOME_UNKNOWN]
+    dialled = {each.variables.get("plivo_request_uuid") for each in world.phone.switch.dialled}
     on_record = {events[0].account_sid for events in streams.values()}
     lost = dict(_lost(world, streams, set(told) | given_up))
     twice = dict(_dialled_twice(world, streams))
@@ -47,6 +50,7 @@ def judge(world: World) -> Verdict:
         "in doubt": f"{len(world.doubtful)} ({len(on_record & set(world.doubtful))} of them on record)",
         "recorded": f"{len(streams)}",
         "ended exactly once": f"{len(ended)}",
+        "with unknown outcome": f"{len(unknown)} ({len(dialled & set(unknown))} of them were dialled)",
         "hangup told": f"{len(told)} ({sum(each > 1 for each in told.values())} of them more than once)",
         "hangup given up": f"{len(given_up - set(told))}",
         "LOST": f"{len(lost)}",
@@ -66,6 +70,10 @@ def judge(world: World) -> Verdict:
 
 def _ends(events: list[Event]) -> int:
     return sum(isinstance(each, CallEnded) for each in events)
+
+
+def _cause(events: list[Event]) -> str:
+    return next((each.cause for each in events if isinstance(each, CallEnded)), "")
 
 
 def _gave_up(events: list[Event]) -> bool:
