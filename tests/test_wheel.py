@@ -26,11 +26,17 @@ SHIPPED = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "plivotx", "pl
 """What a wheel is made of."""
 DEPENDENCIES = Path(find_spec("twisted").origin).parent.parent
 TWISTD = "from twisted.scripts.twistd import run; run()"
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PLIVOTX_", "PYTHON"))
+}
+"""Without what shows the way to the checkout: trial sets PYTHONPATH for its workers."""
 
 
 def run(*command, **options):
     """Run a program; gives its output, and raises with it if the program complains."""
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, **options)
+    ran = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=90, check=False, **options
+    )
     if ran.returncode:
         raise AssertionError(f"{command} exited with {ran.returncode}\n{ran.stdout}{ran.stderr}")
     return ran.stdout
@@ -89,9 +95,6 @@ class Wheel(SynchronousTestCase):
     def setUp(self):
         self.folder = Path(self.mktemp()).resolve()
         self.folder.mkdir()
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PLIVOTX_", "PYTHON"))
-        }
 
     def test_serves_where_there_is_no_checkout(self):
         wheel = build(self.folder)
@@ -99,11 +102,9 @@ class Wheel(SynchronousTestCase):
         python = install(wheel, self.folder / "elsewhere")
         place = self.folder / "place"
         place.mkdir()
-        here = run(
-            str(python), "-c", "import plivotx; print(plivotx.__file__)", cwd=place, env=self.environment
-        )
+        here = run(str(python), "-c", "import plivotx; print(plivotx.__file__)", cwd=place)
         self.assertTrue(Path(here).is_relative_to(self.folder), here)
-        shown = run(str(python), "-c", TWISTD, "plivotx", "--help", cwd=place, env=self.environment)
+        shown = run(str(python), "-c", TWISTD, "plivotx", "--help", cwd=place)
         self.assertIn("--config", shown)
         self.serve(python, place)
 
@@ -128,7 +129,7 @@ class Wheel(SynchronousTestCase):
                 [str(python), "-c", TWISTD, "-n", "--pidfile=", "plivotx"],
                 cwd=place,
                 env={
-                    **self.environment,
+                    **ENVIRONMENT,
                     "PLIVOTX_HTTP_ADDRESS": f"127.0.0.1:{port}",
                     "PLIVOTX_LOG": f"sqlite:{place / 'calls.sqlite'}",
                 },
