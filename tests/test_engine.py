@@ -1,0 +1,232 @@
+"""The engine: what is due is started once, decisions go in batches, failures back off, nothing is lost."""
+
+from itertools import pairwise
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from plivotx.commands import At, Decide, HangUp, Watch
+from plivotx.engine import Engine
+from plivotx.events import (
+    AttemptStarted,
+    CallClosed,
+    CallEnded,
+    CallRequested,
+    ChannelRang,
+    Gateway,
+    LimitReached,
+)
+from plivotx.log.interface import Unwritable
+from plivotx.log.memory import MemoryDisk, MemoryLog
+
+STREAM = "1b4e28ba-2fa1-4d30-8f2c-1f2e3d4c5b6a"
+REQUEST = CallRequested(
+    request_uuid=STREAM,
+    from_number="1",
+    to_number="2",
+    gateways=(Gateway(prefix="g/"),),
+    answer_url="http://a/",
+    hangup_url="http://a/",
+)
+STARTED = AttemptStarted(number=1, gateway="g/", channel="c", switch="s", core="x")
+WATCH = Watch(stream=STREAM, channel="c", switch="s", core="x", backstop=1, cause="X")
+HANG_UP = HangUp(stream=STREAM, channel="c", switch="s", cause="X")
+
+
+class EngineTests(SynchronousTestCase):
+    def setUp(self):
+        self.clock = Clock()
+        self.disk = MemoryDisk()
+        self.asked = []
+        self.policies = []
+        self.handlers = {}
+
+    def engine(self):
+        self.log = MemoryLog(self.disk, schedule=lambda f: self.clock.callLater(0.001, f), wall=lambda: 0.0)
+        made = Engine(self.log, self.policies, self.handlers, self.clock)
+        self.successResultOf(Deferred.fromCoroutine(made.start()))
+        self.addCleanup(made.stop)
+        return made
+
+    def advance(self, seconds=0.1):
+        self.clock.pump([0.001] * int(seconds * 1000))
+
+    def names(self):
+        return [type(each.event).__name__ for each in self.disk.streams.get(STREAM, ())]
+
+    def handler(self, command, ticket):
+        """Records that it was asked and never ends."""
+        self.asked.append(command)
+        self.tickets = [*getattr(self, "tickets", []), ticket]
+        waiting = Deferred()
+        self.waiting = [*getattr(self, "waiting", []), waiting]
+        return waiting
+
+    def test_what_is_due_is_started_once_however_often_it_is_found_due(self):
+        self.policies.append(lambda call: [WATCH])
+        self.handlers[Watch] = self.handler
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.log.append(STREAM, [STARTED])
+        self.advance()
+        self.assertEqual(self.asked, [WATCH])
+
+    def test_what_is_no_longer_due_and_only_waited_is_forgotten(self):
+        self.policies.append(lambda call: [] if call.attempts else [WATCH])
+        self.handlers[Watch] = self.handler
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.log.append(STREAM, [STARTED])
+        self.advance()
+        self.assertTrue(self.waiting[0].called)  # cancelled: nobody else fires it
+        self.assertEqual(engine.idle()["running"], 0)
+
+    def test_what_was_sent_is_not_cancelled_and_its_outcome_is_recorded(self):
+        self.policies.append(lambda call: [] if call.attempts else [WATCH])
+        sent = Deferred()
+
+        async def handle(command, ticket):
+            with ticket.sent():
+                await sent
+                await ticket.record(ChannelRang(channel="c", at=1))
+            self.fail("a command that is no longer due went on behind what was sent")
+
+        self.handlers[Watch] = handle
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.log.append(STREAM, [STARTED])
+        self.advance()
+        sent.callback(None)
+        self.advance()
+        self.assertEqual(self.names()[-1], "ChannelRang")
+
+    def test_decisions_that_follow_from_each_other_are_one_batch(self):
+        def policy(call):
+            if not call.ended:
+                yield Decide(stream=STREAM, event=CallEnded(cause="X"))
+            elif not call.closed:
+                yield Decide(stream=STREAM, event=CallClosed())
+
+        self.policies.append(policy)
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.assertEqual(self.names(), ["CallRequested", "CallEnded", "CallClosed"])
+        self.assertEqual(engine.idle(), dict.fromkeys(engine.idle(), 0))
+
+    def test_a_decision_overtaken_by_a_fact_is_dropped_and_asked_again(self):
+        self.policies.append(
+            lambda call: (
+                [] if call.ended else [Decide(stream=STREAM, event=CallEnded(cause=str(len(call.attempts))))]
+            )
+        )
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.log.append(STREAM, [STARTED])  # in the same commit
+        self.advance()
+        self.assertEqual(self.names(), ["CallRequested", "AttemptStarted", "CallEnded"])
+        self.assertEqual(self.disk.streams[STREAM][-1].event.cause, "1")
+        del engine
+
+    def test_a_handler_that_changes_nothing_is_held_back_longer_each_time(self):
+        self.policies.append(lambda call: [WATCH])
+
+        async def handle(command, ticket):
+            self.asked.append(self.clock.seconds())
+            return ()
+
+        self.handlers[Watch] = handle
+        self.engine().request(REQUEST)
+        self.advance(2)
+        self.assertLessEqual(len(self.asked), 6)
+        gaps = [later - earlier for earlier, later in pairwise(self.asked)]
+        self.assertTrue(all(later > 1.5 * earlier for earlier, later in pairwise(gaps)), gaps)
+
+    def test_a_policy_that_raises_is_logged_and_the_others_are_asked(self):
+        def broken(call):
+            raise ZeroDivisionError
+
+        self.policies += [broken, lambda call: [WATCH]]
+        self.handlers[Watch] = self.handler
+        self.engine().request(REQUEST)
+        self.advance()
+        self.assertEqual(self.asked, [WATCH])
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+    def test_a_handler_that_raises_is_logged_and_tried_again(self):
+        self.policies.append(lambda call: [HANG_UP])
+        failing = [True]
+
+        async def handle(command, ticket):
+            if failing.pop() if failing else False:
+                raise ZeroDivisionError
+            self.asked.append(command)
+            await Deferred()
+
+        self.handlers[HangUp] = handle
+        self.engine().request(REQUEST)
+        self.advance(0.5)
+        self.assertEqual(self.asked, [HANG_UP])
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+    def test_policies_that_never_come_to_rest_do_not_spin(self):
+        self.policies.append(
+            lambda call: [Decide(stream=STREAM, event=LimitReached(limit=str(call.version), cause="X"))]
+        )
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance(0.02)
+        self.assertLess(len(self.names()), 30)
+        del engine
+
+    def test_a_fact_from_a_handler_is_kept_until_the_log_takes_it(self):
+        at = At(stream=STREAM, switch="s", when=1, limit="L", cause="X")
+        self.policies.append(lambda call: [] if call.attempts else [at])
+
+        async def handle(command, ticket):
+            self.asked.append(command)
+            return (ChannelRang(channel="c", at=1),)
+
+        self.handlers[At] = handle
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.clock.advance(0.001)
+        self.log.refusing = "disk full"
+        self.advance(3)
+        self.assertEqual(self.names(), ["CallRequested"])
+        self.log.refusing = ""
+        self.advance(1.2)
+        self.assertEqual(self.names()[1], "ChannelRang")
+        del engine
+
+    def test_a_request_that_cannot_be_written_fails(self):
+        engine = self.engine()
+        self.log.refusing = "disk full"
+        request = engine.request(REQUEST)
+        self.advance()
+        self.failureResultOf(request, Unwritable)
+        self.assertEqual(engine.idle()["calls"], 0)
+
+    def test_a_fact_about_a_channel_of_no_open_call_is_dropped(self):
+        engine = self.engine()
+        engine.tell("nobody's", ChannelRang(channel="nobody's", at=1))
+        self.advance()
+        self.assertEqual(self.disk.streams, {})
+
+    def test_at_the_start_open_calls_are_asked_for_what_is_due(self):
+        self.policies.append(lambda call: [WATCH] if call.attempts else [])
+        self.handlers[Watch] = self.handler
+        first = self.engine()
+        first.request(REQUEST)
+        self.log.append(STREAM, [STARTED])
+        self.advance()
+        first.stop()
+        self.asked.clear()
+        second = self.engine()
+        self.advance()
+        self.assertEqual(self.asked, [WATCH])
+        self.assertEqual(second.channels.stream("c"), STREAM)
