@@ -14,6 +14,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, c
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
@@ -451,6 +452,13 @@ class Limits(OverBytes):
         self.assertEqual(status, 413)
         self.assertFalse(self.transport.connected)
 
+    def test_nothing_of_a_request_that_was_cut_off_is_done(self):
+        form = b"%x\r\n" % len(BODY) + BODY + b"\r\n"
+        chunks = (b"10000\r\n" + b"x" * 0x10000 + b"\r\n") * (MAX_DISCARDED // 0x10000 + 1)
+        self.send(self.head(b"Transfer-Encoding: chunked") + form + chunks + b"0\r\n\r\n")
+        ((status, _, _),) = self.answers()
+        self.assertEqual((status, self.accept.accepted), (413, []))
+
     def test_a_client_that_asks_first_is_told_before_it_sends(self):
         self.send(self.head(b"Content-Length: %d" % (MAX_BODY + 1), b"Expect: 100-continue"))
         ((status, _, _),) = self.answers()
@@ -479,6 +487,21 @@ class Limits(OverBytes):
             self.send(self.head(head))
             self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 400 "))
             self.assertFalse(self.transport.connected)
+
+
+class TheAccessLog(OverBytes):
+    def test_has_the_date_of_the_wall_clock_whatever_clock_the_reactor_runs_on(self):
+        lines = []
+        observe = lines.append
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.protocol.factory.startFactory()
+        self.addCleanup(self.protocol.factory.stopFactory)
+        self.post()
+        (line,) = (text for each in lines if "POST" in (text := formatEvent(each)))
+        self.assertIn('"127.0.0.1" - - [', line)
+        self.assertIn('"POST /v0.1/Call/ HTTP/1.1" 200 ', line)
+        self.assertNotIn("/1970:", line)
 
 
 class ThroughTreq(SynchronousTestCase):

@@ -19,8 +19,10 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import Request
+from twisted.web.http import Request, combinedLogFormatter, datetimeToLogString
+from twisted.web.iweb import IAccessLogFormatter
 from werkzeug.exceptions import HTTPException
+from zope.interface import provider
 
 from plivotx.config import Config
 from plivotx.events import CallRequested
@@ -262,8 +264,15 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+@provider(IAccessLogFormatter)
+def _access(timestamp: str, request: Request) -> str:
+    """A line of the access log; the *timestamp* is of the reactor's clock, which may be no wall clock."""
+    del timestamp
+    return str(combinedLogFormatter(datetimeToLogString(), request))
+
+
 def site(api: Api) -> server.Site:
     """The server side of the API, with its limits."""
-    made = server.Site(api.app.resource(), requestFactory=_Request, timeout=60)
+    made = server.Site(api.app.resource(), requestFactory=_Request, timeout=60, logFormatter=_access)
     made.displayTracebacks = False
     return made

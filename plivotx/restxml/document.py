@@ -123,7 +123,7 @@ def _verb(element: _Element, verbs: Mapping[str, type[Verb]]) -> Verb:
     given = {
         name: value
         for name, value in element.attributes.items()
-        if name in verb.__struct_encode_fields__ and name != "text"
+        if name in verb.__struct_encode_fields__
     }
     text = re.sub(r"\s+", " ", element.text).strip()
     try:
