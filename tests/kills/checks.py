@@ -91,6 +91,7 @@ def _lost(world: World, streams: dict[str, list[Event]], settled: set[str]) -> I
 
 
 def _dialled_twice(world: World, streams: dict[str, list[Event]]) -> Iterator[tuple[str, str]]:
+    orders = Counter(channel for _, channel in world.phone.orders)
     dialled: dict[str, list[str]] = {}
     for each in world.phone.switch.dialled:
         dialled.setdefault(each.variables.get("plivo_request_uuid", "?"), []).append(each.uuid)
@@ -100,7 +101,10 @@ def _dialled_twice(world: World, streams: dict[str, list[Event]]) -> Iterator[tu
             yield name, "was dialled and is not on record"
             continue
         allowed = sum(each.tries for each in request.gateways)
-        if len(set(channels)) < len(channels) or len(channels) > allowed:
+        for uuid in channels:
+            if orders[uuid] > 1:
+                yield name, f"was dialled as {uuid} by {orders[uuid]} commands"
+        if len(channels) > allowed:
             yield name, f"was dialled as {channels}, {allowed} channels were allowed"
         for uuid in channels[:-1]:
             channel = world.phone.gone.get(uuid)
@@ -150,6 +154,9 @@ def story(world: World, name: str) -> str:
         (world.phone.wall(each.at), "dialled", f"{each.uuid} {each.prefix}{each.destination}")
         for each in world.phone.switch.dialled
         if each.uuid in channels
+    ]
+    lines += [
+        (world.phone.wall(at), "originate read", uuid) for at, uuid in world.phone.orders if uuid in channels
     ]
     lines += [
         (world.phone.wall(each.at), "channel ended", f"{each.uuid} {each.cause}")

@@ -8,6 +8,7 @@ them.
 import json
 import os
 import random
+import re
 import socket
 import sqlite3
 import sys
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 import msgspec
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.error import ConnectError, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -52,6 +54,11 @@ MARGIN = 3
 LATE = 2.5
 """Seconds by which the switch may be later still: it looks twice a second, and this process is busy."""
 ROOT = Path(__file__).parents[2]
+ANY = "at any moment"
+DIALLED = "when the switch has read an originate"
+ASKED = "when the application has read a request"
+ACCEPTED = "when a client has read that its call was accepted"
+HURTS = (DIALLED, ASKED, ACCEPTED)
 DOCUMENT = b'<Response><Wait length="1"/></Response>'
 DEAD = "sofia/gateway/dead/"
 
@@ -115,9 +122,10 @@ class Application(Resource):
 
     isLeaf = True
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, passes: Callable[[str], None]) -> None:
         super().__init__()
         self._dice = dice
+        self._passes = passes
         self.told: list[tuple[float, str, str, int]] = []
         """Wall time, path, RequestUUID, the status that was answered."""
 
@@ -126,23 +134,34 @@ class Application(Resource):
         status = 500 if self._dice.random() < 0.05 else 200
         self.told.append((time.time(), path, request.args[b"RequestUUID"][0].decode(), status))
         request.setResponseCode(status)
+        self._passes(ASKED)
         return DOCUMENT if path == "answer" and status == 200 else b""
 
 
 class Phone:
     """The switch, on a TCP port, and what became of its channels."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, passes: Callable[[str], None]) -> None:
         self.clock: Any = Steady(reactor)
         self.switch = Switch(self.clock, seed=seed, wall=time.time())
         self.gone: dict[str, Channel] = {}
-        forget = self.switch.forget
+        self.orders: list[tuple[float, str]] = []
+        """Seconds of the clock, channel: each originate command that was read, whatever came of it."""
+        forget, background = self.switch.forget, self.switch.background
 
         def keep(channel: Channel) -> None:
             self.gone[channel.uuid] = channel
             forget(channel)
 
+        def read(job: str, command: str, argument: str) -> None:
+            channel = re.search("origination_uuid=([0-9a-f-]{36})", argument)
+            if command == "originate" and channel:
+                self.orders.append((self.clock.seconds(), channel[1]))
+                passes(DIALLED)
+            background(job, command, argument)
+
         self.switch.forget = keep
+        self.switch.background = read
 
     def wall(self, at: float) -> float:
         """The wall time of a moment of the switch."""
@@ -163,8 +182,8 @@ class World:
         self.settings = settings
         self.folder = folder
         self.dice = random.Random(settings.seed)
-        self.application = Application(random.Random(settings.seed))
-        self.phone = Phone(settings.seed)
+        self.application = Application(random.Random(settings.seed), self._passes)
+        self.phone = Phone(settings.seed, self._passes)
         self.accepted: dict[str, str] = {}
         """RequestUUID: AccountSID, which is a different one for each POST."""
         self.refused: list[str] = []
@@ -180,6 +199,7 @@ class World:
         self.memory = 0.0
         self.began = time.time()
         self.server: Server | None = None
+        self._trap: tuple[str, Deferred[None]] | None = None
         self._ports: list[Any] = []
         self._environment: dict[str, str] = {}
         self._url = b""
@@ -279,6 +299,7 @@ class World:
                 continue
             if answer["Success"]:
                 self.accepted[answer["RequestUUID"]] = params["AccountSID"]
+                self._passes(ACCEPTED)
             else:
                 self.refused.append(answer["Message"])
             return
@@ -314,7 +335,7 @@ class World:
         return params
 
     async def _killer(self) -> None:
-        """Kill when so many calls were posted, or once more while it starts, or when all are posted."""
+        """Kill when so many calls were posted, at any moment or at one that hurts; now and then while it starts."""
         settings = self.settings
         when = sorted(self.dice.uniform(0, settings.calls * 1.05) for _ in range(settings.kills))
         for each in when:
@@ -323,12 +344,32 @@ class World:
             else:
                 await self._serving()
                 await self.until(lambda each=each: self.posted >= min(each, settings.calls), 600)
-                await sleep(reactor, self.dice.uniform(0, 0.5 if self.posted < settings.calls else 2.0))
+                await self._moment()
             assert self.server is not None
             self.lives.append((time.time(), "is killed"))
             await self.server.signal("KILL")
             self.killed += 1
             self._start()
+
+    async def _moment(self) -> None:
+        """Until the moment comes at which the server is killed."""
+        where = self.dice.choice((ANY, ANY, *HURTS))
+        if where == ANY:
+            await sleep(reactor, self.dice.uniform(0, 1))
+            return
+        sprung: Deferred[None] = Deferred()
+        self._trap = (where, sprung)
+        with suppress(TimedOut):  # nothing of the kind happens any more
+            await sprung.addTimeout(2, reactor)
+        self._trap = None
+        if self.dice.random() < 0.5:
+            await sleep(reactor, self.dice.uniform(0, 0.01))
+
+    def _passes(self, where: str) -> None:
+        """Something comes to one of the places where the server may be killed right now."""
+        if self._trap is not None and self._trap[0] == where:
+            (_, sprung), self._trap = self._trap, None
+            sprung.callback(None)
 
     # -- the end
 
