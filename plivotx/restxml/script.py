@@ -13,7 +13,7 @@ import hashlib
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -78,9 +78,8 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
     Field names are attribute names; types, limits and defaults are those of the fields.
     """
 
-    takes_text: ClassVar[bool] = False
-    """Whether the text between the tags means something."""
     text: str = ""
+    """What stands between the tags, white space reduced to single blanks."""
 
     def run(self) -> Steps:
         """The steps of the verb."""
