@@ -46,6 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     document_tries: int = 3
     document_retry_delay: float = 0.5
     max_document_bytes: int = 262_144
+    retention_hours: int = 168
+    """How long a closed call stays in the log."""
 
 
 SECTION = "plivotx"
@@ -63,6 +65,7 @@ _AT_LEAST: dict[str, float] = {
     "document_tries": 1,
     "document_retry_delay": 0,
     "max_document_bytes": 1,
+    "retention_hours": 24,
 }
 
 

@@ -1,6 +1,7 @@
 """The composition root: `twistd plivotx` makes everything real here and hands it on.  Nobody imports this."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -8,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from twisted.application.service import Service
 from twisted.internet import endpoints
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
@@ -20,12 +21,13 @@ from plivotx.config import Config, ConfigError, split_address
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
-from plivotx.log.interface import Log
+from plivotx.log.interface import Log, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.log.redis import RedisLog
 from plivotx.log.sqlite import SQLiteLog
 from plivotx.rest.app import site
 from plivotx.server import Plivotx
+from plivotx.waiting import sleep
 
 lines = Logger()
 
@@ -74,6 +76,7 @@ class PlivotxService(Service):
         self._log: Log | None = None
         self._server: Plivotx | None = None
         self._port: IListeningPort | None = None
+        self._forgetting: Deferred[None] | None = None
         self._plugins = plugin_loader.load([plugin_loader.shipped(), *map(Path, config.plugin_path)], config)
 
     def startService(self) -> None:
@@ -84,6 +87,8 @@ class PlivotxService(Service):
     def _failed(self, failure: Any) -> None:
         lines.error("plivotx cannot start: {why}", why=failure.getErrorMessage())
         lines.debug("{trace}", trace=failure.getTraceback())
+        # Twisted has no way to say how a process ends; whoever started this one must learn of it.
+        self._reactor.addSystemEventTrigger("after", "shutdown", _end_badly)
         self._reactor.stop()
 
     async def _start(self) -> None:
@@ -93,7 +98,11 @@ class PlivotxService(Service):
         pool.maxPersistentPerHost = 16
         agent = Agent(reactor, connectTimeout=10, pool=pool)
         switch = Switch(
-            "default", endpoint(config, reactor), config.fs_inbound_password, reactor, Random().random
+            "default",
+            endpoint(config, reactor),
+            config.fs_inbound_password,
+            reactor,
+            Random().random,  # noqa: S311 - jitter
         )
         self._server = Plivotx(config, self._log, {switch.name: switch}, agent, reactor, self._plugins)
         await self._server.start()
@@ -103,8 +112,23 @@ class PlivotxService(Service):
         lines.info("plivotx serves {where} under /v0.1/", where=self._port.getHost())
         for each in self._plugins.files:
             lines.debug("plugin {file}", file=each)
+        self._forgetting = Deferred.fromCoroutine(self._forget(self._log))
+        self._forgetting.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    async def _forget(self, log: Log) -> None:
+        """Once an hour, let go of calls that were closed long ago."""
+        while True:
+            try:
+                forgotten = await log.forget(time.time() - self._config.retention_hours * 3600)
+                if forgotten:
+                    lines.info("{count} closed calls were forgotten", count=forgotten)
+            except Unwritable as error:
+                lines.warn("old calls could not be forgotten: {error}", error=error)
+            await sleep(self._reactor, 3600)
 
     async def _stop(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
         if self._server is not None:
@@ -115,6 +139,12 @@ class PlivotxService(Service):
     def stopService(self) -> "Deferred[None]":
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
         return Deferred.fromCoroutine(self._stop())
+
+
+def _end_badly() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 class Options(usage.Options):

@@ -396,6 +396,10 @@ class Scripts(SynchronousTestCase):
         self.assertEqual(call.script.end.cause, "PROTOCOL_ERROR")
         self.assertIn("line 2, column 1: unknown verb Dance", call.script.end.why)
 
+    def test_an_empty_answer_is_a_document_without_verbs(self):
+        call = self.answered(DocumentFetched(number=1, body=" "))
+        self.assertEqual(call.script.end.cause, "NORMAL_CLEARING")
+
     def test_a_document_that_cannot_be_fetched_ends_the_call(self):
         failures = [DocumentFailed(number=1, attempt=n, why="status 500") for n in (1, 2)]
         call = self.answered(*failures)

@@ -23,6 +23,8 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
 
     @lru_cache(maxsize=256)
     def read(text: str) -> tuple[Verb, ...] | DocumentError:
+        if not text.strip():
+            return ()  # an empty answer is how applications say that there is nothing to do
         try:
             return parse(text, verbs)
         except DocumentError as error:
