@@ -193,17 +193,17 @@ async def demo(reactor: Any) -> None:
         work = Deferred.fromCoroutine(call(reactor, Path(folder))).addTimeout(PATIENCE, reactor)
 
         def give_up() -> Deferred[None]:
-            """Make an end of it: a server that cannot start stops the reactor."""
+            """Leave nothing behind: a server that cannot start stops the reactor."""
             work.cancel()
             return over
 
         reactor.addSystemEventTrigger("before", "shutdown", give_up)
         try:
             await work
-        except CancelledError:
-            raise SystemExit("the demo failed: the server has stopped")
         except Exception as error:
-            raise SystemExit(f"the demo failed: {type(error).__name__}: {error}")
+            why = "the server has stopped" if isinstance(error, CancelledError) else f"{error!r}"
+            print(f"the demo failed: {why}", file=sys.stderr, flush=True)
+            raise SystemExit(1)
         finally:
             over.callback(None)
     print("\nThe call is over, and the application knows.  `twistd -n plivotx` serves calls of your own.")
