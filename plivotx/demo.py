@@ -189,23 +189,23 @@ async def demo(reactor: Any) -> None:
     )
     globalLogBeginner.beginLoggingTo([complaints], redirectStandardIO=False)
     over: Deferred[None] = Deferred()
-    with TemporaryDirectory(prefix="plivotx-demo-") as folder:
-        work = Deferred.fromCoroutine(call(reactor, Path(folder))).addTimeout(PATIENCE, reactor)
+    try:
+        with TemporaryDirectory(prefix="plivotx-demo-") as folder:
+            work = Deferred.fromCoroutine(call(reactor, Path(folder))).addTimeout(PATIENCE, reactor)
 
-        def give_up() -> Deferred[None]:
-            """Leave nothing behind: a server that cannot start stops the reactor."""
-            work.cancel()
-            return over
+            def give_up() -> Deferred[None]:
+                """Leave nothing behind: a server that cannot start stops the reactor and ends the process."""
+                work.cancel()
+                return over
 
-        reactor.addSystemEventTrigger("before", "shutdown", give_up)
-        try:
+            reactor.addSystemEventTrigger("before", "shutdown", give_up)
             await work
-        except Exception as error:
-            why = "the server has stopped" if isinstance(error, CancelledError) else f"{error!r}"
-            print(f"the demo failed: {why}", file=sys.stderr, flush=True)
-            raise SystemExit(1)
-        finally:
-            over.callback(None)
+    except Exception as error:
+        why = "the server has stopped" if isinstance(error, CancelledError) else f"{error!r}"
+        print(f"the demo failed: {why}", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+    finally:
+        over.callback(None)
     print("\nThe call is over, and the application knows.  `twistd -n plivotx` serves calls of your own.")
 
 

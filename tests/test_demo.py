@@ -45,8 +45,12 @@ class Demo(SynchronousTestCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            ran = run("-c", f"from plivotx import demo; demo.free_port = lambda: {port}; demo.main()")
+            place = Path(self.mktemp())
+            place.mkdir()
+            script = f"from plivotx import demo; demo.free_port = lambda: {port}; demo.main()"
+            ran = run("-c", script, TMPDIR=str(place.resolve()))
         self.assertEqual(ran.returncode, 1)
         self.assertIn("plivotx cannot start", ran.stderr)
         self.assertIn("the demo failed", ran.stderr.splitlines()[-1])
         self.assertNotIn("Traceback", ran.stderr)
+        self.assertEqual(list(place.iterdir()), [])
