@@ -2,7 +2,8 @@
 
 from twisted.trial.unittest import TestCase
 
-from plivotx.events import CallEnded, ChannelAnswered, ChannelEnded, ChannelRang
+from plivotx.events import AttemptStarted, CallEnded, ChannelAnswered, ChannelEnded, ChannelRang
+from plivotx.handlers.switch import UNWRITTEN
 from plivotx.testing import EmulatedWorld
 from tests.stories import Stories
 
@@ -45,6 +46,25 @@ class Faults(TestCase):
         call = await world.call("100")
         await world.closed(call, 200)
         self.assertEqual((await world.told("hangup"))["HangupCause"], "NETWORK_OUT_OF_ORDER")
+
+    async def test_of_many_calls_that_wait_a_death_leaves_only_a_few_in_doubt(self):
+        world = self.world
+        world.network.refusing = True
+        self.drop()
+        await world.passes(1)
+        calls = [await world.call("486") for _ in range(5 * UNWRITTEN)]
+        world.network.refusing = False
+        await world.until(
+            lambda: any(isinstance(each, AttemptStarted) for call in calls for each in world.events(call))
+        )
+        world.kill()
+        world.start()
+        causes = [
+            each.cause for call in calls for each in await world.closed(call) if isinstance(each, CallEnded)
+        ]
+        self.assertEqual(set(causes), {"OUTCOME_UNKNOWN", "USER_BUSY"})
+        self.assertLessEqual(causes.count("OUTCOME_UNKNOWN"), UNWRITTEN)
+        self.assertEqual(len(causes), len(calls))
 
     async def test_a_lost_connection_is_made_anew_and_what_was_missed_is_found_out(self):
         world = self.world

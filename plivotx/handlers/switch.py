@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,6 +39,9 @@ log = Logger()
 
 END_LAG = 2.0
 """Seconds that the end event of a channel may come later than `uuid_exists` turns false."""
+UNWRITTEN = 10
+"""Attempts that are recorded and not yet written to a switch, at most, for a sudden death leaves them in doubt:
+nobody was dialled, and nobody can be sure of it."""
 LOOK_AGAIN = 60.0
 """Seconds after which a channel of which nothing is heard is looked at, in case an event was lost."""
 STEP_LAG = 0.3
@@ -61,6 +64,7 @@ class SwitchHandlers:
         self._clock = clock
         self._config = config
         self._engine: Engine | None = None
+        self._gates = {name: DeferredSemaphore(UNWRITTEN) for name in switches}
         self._seen: set[str] = set()  # channels that exist, by their events
         self._unwritten: set[str] = set()  # decided to be dialled, not yet written
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
@@ -110,7 +114,7 @@ class SwitchHandlers:
 
     async def originate(self, command: Originate, ticket: Ticket) -> Sequence[Event]:
         """Record that the attempt starts, then write the originate command, once."""
-        switch = await self._pick()
+        switch = await self._turn()
         if switch is None:
             return (CallEnded(cause=UNREACHABLE),)
         channel = command.channel
@@ -121,21 +125,21 @@ class SwitchHandlers:
             switch=switch.name,
             core=switch.core,
         )
-        try:
-            line = dial_line(command)
-        except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
-            log.error("call {call}: {error}", call=command.stream, error=error)
-            return (started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
         with ticket.sent():
             self._unwritten.add(channel)
             try:
+                line = dial_line(command)
                 await ticket.record(started)
                 if not await self._wait_up(switch, self._config.dial_patience):
                     return (JobFailed(channel=channel, cause=UNREACHABLE),)
                 taken = switch.bgapi(line, job=channel)
                 self._written[channel] = switch.epoch
+            except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
+                log.error("call {call}: {error}", call=command.stream, error=error)
+                return (started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
             finally:
                 self._unwritten.discard(channel)
+                self._next_turn(switch)
             try:
                 reply = await taken
             except Disconnected:
@@ -458,6 +462,19 @@ class SwitchHandlers:
         await switch.api(dialstring.forget(channel))
 
     # -- waiting -----------------------------------------------------------------------------------
+
+    async def _turn(self) -> Switch | None:
+        """A connected switch, and leave to dial there: its gate is held.  None if none is connected in time."""
+        while switch := await self._pick():
+            await self._gates[switch.name].acquire()
+            if switch.up:
+                return switch
+            self._next_turn(switch)  # it went while this attempt waited, and another one may be there
+        return None
+
+    def _next_turn(self, switch: Switch) -> None:
+        """Let go of the gate, later: those who wait there would else begin one within the other."""
+        self._clock.callLater(0, self._gates[switch.name].release)
 
     async def _pick(self) -> Switch | None:
         """The connected switch with the fewest open calls; None if none is connected in time."""
