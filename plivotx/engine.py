@@ -61,14 +61,18 @@ class Ticket:
         await self._engine.record(self._live, events)
 
     @contextmanager
-    def sent(self) -> Iterator[None]:
-        """Inside, the world is being touched: the engine does not cancel, whatever happens to the call."""
+    def sent(self, *, last: bool = False) -> Iterator[None]:
+        """Inside, the world is being touched: the engine does not cancel, whatever happens to the call.
+
+        If the command has ceased to be due meanwhile, what follows is not done any more; *last* says
+        that nothing follows but the outcome, which is recorded all the same.
+        """
         self._sent += 1
         try:
             yield
         finally:
             self._sent -= 1
-        if self._unwanted and not self._sent:
+        if self._unwanted and not self._sent and not last:
             raise CancelledError
 
     def forget(self) -> None:

@@ -104,6 +104,26 @@ class EngineTests(SynchronousTestCase):
         self.advance()
         self.assertEqual(self.names()[-1], "ChannelRang")
 
+    def test_the_outcome_of_what_was_sent_last_is_recorded_though_it_is_no_longer_due(self):
+        self.policies.append(lambda call: [] if call.attempts else [WATCH])
+        sent = Deferred()
+
+        async def handle(command, ticket):
+            with ticket.sent(last=True):
+                await sent
+            return (ChannelRang(channel="c", at=1),)
+
+        self.handlers[Watch] = handle
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.log.append(STREAM, [STARTED])
+        self.advance()
+        sent.callback(None)
+        self.advance()
+        self.assertEqual(self.names()[-1], "ChannelRang")
+        self.assertEqual(engine.idle()["running"], 0)
+
     def test_decisions_that_follow_from_each_other_are_one_batch(self):
         def policy(call):
             if not call.ended:

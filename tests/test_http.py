@@ -34,13 +34,13 @@ class Ticket:
         self.unwanted = False
 
     @contextmanager
-    def sent(self):
+    def sent(self, *, last=False):
         self.sending += 1
         try:
             yield
         finally:
             self.sending -= 1
-        if self.unwanted:
+        if self.unwanted and not last:
             raise CancelledError
 
 

@@ -150,7 +150,7 @@ class Web:
         gate = self._gates.setdefault(host, DeferredSemaphore(AT_ONCE))
         await gate.acquire()
         try:
-            with ticket.sent():
+            with ticket.sent(last=True):
                 return await self._in_time(command, delivery)
         finally:
             gate.release()
