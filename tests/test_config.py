@@ -30,6 +30,7 @@ OTHERS = {
     "document_tries": ("9", 9),
     "document_retry_delay": ("2.5", 2.5),
     "max_document_bytes": ("1", 1),
+    "retention_hours": ("24", 24),
 }
 
 
