@@ -187,7 +187,9 @@ class LogContract:
 
     async def test_2_a_batch_with_an_event_that_cannot_be_written_leaves_nothing(self) -> None:
         log = await self.open_log()
-        await self.assertFailure(log.append("a", [requested("a"), UNWRITABLE_EVENT]), Refused)
+        for bad in (UNWRITABLE_EVENT, Unknown(type="Bad", data=b'{"type":"Bad","x":"\xff"}')):
+            await self.assertFailure(log.append("a", [requested("a"), bad]), Refused)
+        await self.assertFailure(log.append("\ud800", [requested("a")]), Refused)
         self.assertEqual(list(await log.read("a")), [])
         self.assertEqual(await log.append("a", [requested("a")], expected=0), 1)
 

@@ -228,6 +228,23 @@ class UnwritableTests(SQLiteCase):
         await limit(10**6)
         self.assertEqual(await log.append("b", [RANG], expected=0), 1)
 
+    async def test_a_write_that_fails_half_way_leaves_nothing_and_the_others_alone(self) -> None:
+        log = await self.open_log()
+
+        def half(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO events (stream, version, at, data) VALUES (1, 9, 0, '{}')")
+            raise LookupError
+
+        appended = [log.append("a", [requested("a")]), log._write(half), log.append("a", [RANG])]
+        self.assertEqual(await appended[0], 1)
+        await self.assertFailure(appended[1], LookupError)
+        self.assertEqual(await appended[2], 2)
+        self.assertEqual([each.version for each in await log.read("a")], [1, 2])
+
+    async def test_every_commit_is_synced(self) -> None:
+        log = await self.open_log()
+        self.assertEqual(await log._write(lambda c: (c.execute("PRAGMA synchronous").fetchone(), ())), (2,))
+
     async def test_a_lock_of_somebody_else_makes_appends_wait_but_not_the_reactor(self) -> None:
         log = await self.open_log()
         with closing(sqlite3.connect(self.path, isolation_level=None)) as other:

@@ -14,9 +14,14 @@ _log = Logger(namespace="plivotx.log")
 def texts(stream: str, events: Sequence[Event]) -> list[bytes]:
     """The text of each event as it goes to disk; raises `Refused` if one cannot be written."""
     try:
-        return [encode(each) for each in events]
+        stream.encode()
+        batch = [encode(each) for each in events]
+        for event, data in zip(events, batch, strict=True):
+            if isinstance(event, Unknown):  # all others come from the encoder
+                data.decode()
     except (TypeError, ValueError, OverflowError) as why:  # such as half a surrogate pair
         raise Refused(f"stream {stream!r}: an event cannot be written: {why}")
+    return batch
 
 
 def understood(stream: str, version: int, data: bytes) -> Event:
