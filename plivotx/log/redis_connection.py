@@ -119,7 +119,8 @@ class Connection:
         lost = redis.whenDisconnected()
         try:
             if self._address.password is not None:
-                await redis.auth(self._address.password, self._address.user)
+                user = [self._address.user] if self._address.user else []
+                await redis.execute_command("AUTH", *user, self._address.password)
             await redis.select(self._address.database)
             await redis.ping()  # refused while the server still loads its data
             self.redis = redis
