@@ -575,7 +575,9 @@ class LogContract:
         log = await self.open_log()
         await log.append("a", [requested("a"), started(1), ANSWERED])
         await log.append("a", [RANG, started(2)])
+        await log.append("a", [ChannelAnswered(channel="c9", at=5)])  # no higher is not higher
         row = await log.call("a")
+        self.assertEqual(row.columns["answered_at"], ANSWERED.at)
         self.assertEqual(row.columns["state"], "in-progress")
         self.assertEqual(row.columns["attempt"], 1)
         self.assertIsNone(row.columns["rang_at"])
