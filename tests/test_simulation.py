@@ -23,7 +23,14 @@ class Seeds(SynchronousTestCase):
 
 class Breakages(SynchronousTestCase):
     def test_some_missing_mechanisms_are_noticed_at_once(self):
-        for name in ("accept-early", "load-nothing", "no-compare", "no-kept-line", "callbacks-assumed", "no-limits"):
+        for name in (
+            "accept-early",
+            "load-nothing",
+            "no-compare",
+            "no-kept-line",
+            "callbacks-assumed",
+            "no-limits",
+        ):
             self.assertIsNotNone(noticed(name, enough=20), name)
 
     def test_the_list_in_the_docs_is_the_list_that_is_tried(self):

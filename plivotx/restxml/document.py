@@ -121,9 +121,7 @@ def _verb(element: _Element, verbs: Mapping[str, type[Verb]]) -> Verb:
         )
     # Unknown attributes are ignored, as v0.1 did; so is text where the verb has no use for it.
     given = {
-        name: value
-        for name, value in element.attributes.items()
-        if name in verb.__struct_encode_fields__
+        name: value for name, value in element.attributes.items() if name in verb.__struct_encode_fields__
     }
     text = re.sub(r"\s+", " ", element.text).strip()
     try:
