@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
@@ -671,6 +671,7 @@ class LogContract:
         write = st.tuples(st.sampled_from("abc"), batches, st.sampled_from((None, 0, 0, 1, -1)))
         running: list[Deferred[None]] = []  # none, once the test is over
 
+        @settings(max_examples=min(500, settings.default.max_examples))  # each waits for a real disk
         @given(st.lists(write, max_size=12))
         def check(writes: list[tuple[str, list[Event], int | None]]) -> None:
             prefix = f"{next(examples)}/"

@@ -74,12 +74,12 @@ class RedisLogTests(RedisCase, LogContract):
 
 class OpeningTests(RedisCase):
     async def refused(self, url: str) -> str:
-        opening = RedisLog.open(url, reactor, limit=0.2)
+        opening = RedisLog.open(url, reactor, limit=0.5)
         return str(await self.assertFailure(opening, Unopenable))
 
     async def test_a_server_that_is_not_there(self) -> None:
         why = await self.refused("unix:///no/such/socket")
-        self.assertIn("unix:///no/such/socket: no answer within 0.2 s", why)
+        self.assertIn("unix:///no/such/socket: no answer within 0.5 s", why)
         self.assertIn("No such file", why)
 
     async def test_an_address_that_is_none(self) -> None:

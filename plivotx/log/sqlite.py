@@ -321,8 +321,9 @@ def _lock(path: str) -> int:
         holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         raise Unopenable(f"{path}: another process has it (process id {holder} in {name})")
-    os.truncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    with suppress(OSError):  # the number is a courtesy; a full disk must not keep live calls waiting
+        os.truncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
     return lock
 
 
