@@ -52,17 +52,6 @@ def _dial_before_it_is_recorded() -> list[Patch]:
     return [(engine.Ticket, "record", hasty)]
 
 
-def _decide_without_an_expected_version() -> list[Patch]:
-    append = MemoryLog.append
-
-    def blind(
-        self: MemoryLog, stream: str, events: Any, expected: int | None = None, fence: Any = None
-    ) -> Any:
-        return append(self, stream, events, expected=0 if expected == 0 else None, fence=fence)
-
-    return [(MemoryLog, "append", blind)]
-
-
 def _load_nothing_at_the_start() -> list[Patch]:
     def none(self: MemoryLog) -> Any:
         return succeed((str(self.disk.end), ()))
@@ -133,10 +122,6 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "dial-early": (
         "an originate is written before its AttemptStarted is durable",
         _dial_before_it_is_recorded,
-    ),
-    "blind-decisions": (
-        "decisions are appended without an expected version",
-        _decide_without_an_expected_version,
     ),
     "load-nothing": ("the open calls are not loaded at the start", _load_nothing_at_the_start),
     "no-limits": ("no limit is ever reached: only the switch's own are left", _policy_without("keep_time")),

@@ -7,6 +7,8 @@ from plivotx.events import CallbackGivenUp, CallClosed, CallEnded, CallRequested
 from plivotx.testing import WALL
 from tests.simulation.world import CONFIG, SimulatedWorld
 
+SOON = 10.0
+"""Seconds within which the end of a channel must be on record, while nothing keeps plivotx from it."""
 LATE = 1.5
 """Seconds that a hangup may come after its limit while nothing keeps plivotx from it."""
 
@@ -77,12 +79,17 @@ def limits_are_kept(world: SimulatedWorld) -> Iterator[str]:
         for limit in limits:
             late = ended[uuid] - limit
             impaired = world.impairment(limit - 0.1, ended[uuid])
-            if not world.lossy and late > LATE + impaired:
+            if not world.lossy and not world.restarted and late > LATE + impaired:
                 yield f"channel {uuid} outlived its limit by {late:.1f} s, {impaired:.1f} s of them excused"
             if uuid not in world.revived and late > CONFIG.backstop_margin + LATE:
                 yield f"channel {uuid} outlived even the limit of the switch: {late:.1f} s late"
-            if uuid in world.revived and late > CONFIG.backstop_margin + LATE + impaired + 60:
-                yield f"revived channel {uuid} outlived its limit by {late:.1f} s"
+            if uuid in world.revived and not world.lossy:
+                back = world.revived[uuid]
+                healthy = limit - back - world.impairment(back, limit)
+                if healthy > 3 and late > CONFIG.backstop_margin + LATE + 1:
+                    yield f"revived channel {uuid} outlived the limit that was set anew: {late:.1f} s late"
+                if late > CONFIG.backstop_margin + LATE + impaired + 60:
+                    yield f"revived channel {uuid} outlived its limit by {late:.1f} s"
 
 
 def no_channel_is_left(world: SimulatedWorld) -> Iterator[str]:
@@ -115,14 +122,45 @@ def the_read_model_agrees(world: SimulatedWorld) -> Iterator[str]:
             yield f"the row of call {stream} says {standing.columns}"
 
 
+def ends_are_recorded_soon(world: SimulatedWorld) -> Iterator[str]:
+    """Soon: within some seconds of the end of the channel, and of what kept plivotx from its work."""
+    if world.lossy or world.restarted:
+        return
+    ended = {each.uuid: each.at for each in world.switch.ended}
+    recorded = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
+    for dialled in world.switch.dialled:
+        stream = dialled.variables.get("plivo_request_uuid", "")
+        if dialled.uuid in ended and stream in recorded:
+            late = recorded[stream] - ended[dialled.uuid]
+            if late > SOON + world.impairment(ended[dialled.uuid] - 1, recorded[stream]):
+                yield f"the end of call {stream} was recorded {late:.1f} s late"
+
+
+def nobody_lives_without_a_call(world: SimulatedWorld) -> Iterator[str]:
+    over = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
+    ended = {each.uuid: each.at for each in world.switch.ended}
+    dialled = {each.uuid: each.at for each in world.switch.dialled}
+    for uuid, channel in world.gone.items():
+        stream = channel.variables.get("plivo_request_uuid", "")
+        if uuid not in ended or stream not in over:
+            continue
+        begin = max(over[stream], dialled.get(uuid, 0.0))
+        late = ended[uuid] - begin
+        if late > SOON + world.impairment(begin - 1, ended[uuid]):
+            yield f"channel {uuid} lived {late:.1f} s without a call"
+
+
 def causes_are_true(world: SimulatedWorld) -> Iterator[str]:
     """The switch knows why a channel ended, and keeps it for us as long as it is not restarted."""
     if "switch restarted" in world.faults:
         return
+    over = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
     ended = {each.uuid: each.cause for each in world.switch.ended}
     for dialled in world.switch.dialled:
         stream = dialled.variables.get("plivo_request_uuid", "")
         told = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
+        if over.get(stream, 0.0) < dialled.at:
+            continue  # read by the switch when the call had been concluded: an orphan
         if dialled.uuid in ended and told != ended[dialled.uuid]:
             yield f"call {stream} ended with {told}, its channel with {ended[dialled.uuid]}"
 
@@ -135,6 +173,8 @@ def steps_are_sent_once(world: SimulatedWorld) -> Iterator[str]:
 
 
 CHECKS = (
+    ends_are_recorded_soon,
+    nobody_lives_without_a_call,
     causes_are_true,
     steps_are_sent_once,
     accepted_calls_are_on_record,

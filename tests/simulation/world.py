@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from twisted.internet.testing import StringTransport
 
 from plivotx.config import Config
 from plivotx.emulator.channel import Channel
@@ -86,8 +87,11 @@ class SimulatedWorld(EmulatedWorld):
         self.gone: dict[str, Channel] = {}
         self.impaired: list[Span] = []
         self.faults: dict[str, int] = {}
-        self.revived: set[str] = set()
+        self.revived: dict[str, float] = {}
+        """When the switch brought a channel back, without the limits it had for it."""
         self.lossy = False
+        """Events get lost, so that plivotx may learn of something only when it looks again."""
+        self.restarted = False
         self.step_of_wall = 0.0
         self.latency = self.dice.choice((0.0005, 0.003, 0.02))
         self.network.latency = self.dice.choice((0.0002, 0.001, 0.01))
@@ -177,12 +181,25 @@ class SimulatedWorld(EmulatedWorld):
     def _bury(self) -> None:
         written = self.dice.random() < 0.5
         for link in list(self.network.links):
-            if written:
+            flying = b"".join(each.data for each in link._flying["switch"] if each.data)
+            if b"bgapi originate" in flying and self.dice.random() < 0.5:
+                self.clock.callLater(self.dice.uniform(0.5, 10), self._arrive_late, flying)
+            elif written:
                 link.resume("switch")  # what the dead process wrote was on its way already
             link.stall("client")
         self.kill()
         self._dying = False
         self.clock.callLater(self.dice.choice((0.0, 0.01, 0.5, 3.0, 10.0, 40.0)), self.rise)
+
+    def _arrive_late(self, data: bytes) -> None:
+        """What a dead process wrote is read by the switch long after it died."""
+        if self.network.refusing:
+            return
+        self.count("bytes of the dead")
+        self.note("the switch reads what a dead process had written")
+        session = self.switch.protocol()
+        session.makeConnection(StringTransport())
+        session.dataReceived(f"auth {self.config.fs_inbound_password}\n\n".encode() + data)
 
     def rise(self) -> None:
         if self.process is None:
@@ -313,10 +330,7 @@ class SimulatedWorld(EmulatedWorld):
         self.switch.faults.lose.clear()
         if self.process:
             self.process.log.refusing = ""
-        for link in list(self.network.links):
-            if not self._dying:
-                link.resume("client")
-                link.resume("switch")
+        # A connection that stalls goes on doing so: plivotx must notice it by itself.
 
     def _set_trap(self) -> None:
         places = (
@@ -367,12 +381,14 @@ class SimulatedWorld(EmulatedWorld):
         self.count("switch restarted")
         up = [uuid for uuid, channel in self.switch.channels.items() if channel.answered_at and channel.up]
         revive = [each for each in up if self.dice.random() < 0.4]
-        self.revived.update(revive)
+        self.revived.update(dict.fromkeys(revive, self.clock.seconds()))
+        if revive and self.dice.random() < 0.5:  # then the limits must have been set anew by that time
+            self.clock.callLater(self.dice.uniform(17, 25), self.die)
         self.note(f"FreeSWITCH restarts and revives {[each[:8] for each in revive]}")
         for uuid, channel in self.switch.channels.items():
             if uuid not in revive:
                 self.gone[uuid] = channel
-        self.lossy = True
+        self.restarted = True
         self.switch.restart(revive=revive)
 
     def _log_refuses(self) -> None:
