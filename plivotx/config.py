@@ -164,6 +164,10 @@ def _convert(field: str, text: str) -> Any:
         raise ValueError("must be GET or POST")
     if field == "http_address" or (field == "fs_inbound_address" and text != "emulator"):
         split_address(text)
+    if any(ord(each) < 32 for each in text):
+        raise ValueError("holds a control character")
+    if field == "log" and text == "sqlite:":
+        raise ValueError("names no file")
     if field == "log" and not text.startswith(("sqlite:", "redis://", "memory:")):
         raise ValueError("must begin with sqlite:, redis:// or memory:")
     return text

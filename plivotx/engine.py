@@ -49,6 +49,11 @@ class Ticket:
             self.forget()
 
     @property
+    def forgotten(self) -> bool:
+        """Whether the command has ceased to be due."""
+        return self._unwanted
+
+    @property
     def call(self) -> Call:
         """The call as it is now."""
         return self._live.call
@@ -294,7 +299,9 @@ class Engine:
             outcome = await self._handlers[type(command)](command, ticket)
             await self.record(live, outcome)
         except CancelledError:
-            return
+            if ticket.forgotten or not self.running:
+                return
+            # A cancellation that was not ours: to the engine a handler that changed nothing.
         except Refused:
             pass  # the call has moved on; what is due now is asked below
         except Unwritable as error:

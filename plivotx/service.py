@@ -1,5 +1,6 @@
 """The composition root: `twistd plivotx` makes everything real here and hands it on.  Nobody imports this."""
 
+import atexit
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from plivotx import config as configuration
@@ -76,20 +78,23 @@ class PlivotxService(Service):
         self._log: Log | None = None
         self._server: Plivotx | None = None
         self._port: IListeningPort | None = None
+        self._starting: Deferred[None] | None = None
         self._forgetting: Deferred[None] | None = None
         self._plugins = plugin_loader.load([plugin_loader.shipped(), *map(Path, config.plugin_path)], config)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
-        starting = Deferred.fromCoroutine(self._start())
-        starting.addErrback(self._failed)
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
 
-    def _failed(self, failure: Any) -> None:
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):  # told to stop while it was starting
+            return
         lines.error("plivotx cannot start: {why}", why=failure.getErrorMessage())
         lines.debug("{trace}", trace=failure.getTraceback())
         # Twisted has no way to say how a process ends; whoever started this one must learn of it.
-        self._reactor.addSystemEventTrigger("after", "shutdown", _end_badly)
-        self._reactor.stop()
+        atexit.register(_end_badly)
+        self._reactor.callWhenRunning(self._reactor.stop)  # it may have failed before the reactor runs
 
     async def _start(self) -> None:
         config, reactor = self._config, self._reactor
@@ -127,11 +132,17 @@ class PlivotxService(Service):
             await sleep(self._reactor, 3600)
 
     async def _stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
         if self._forgetting is not None:
             self._forgetting.cancel()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
         if self._server is not None:
+            for _ in range(40):  # who has asked for a call is told what became of it
+                if not self._server.api.busy:
+                    break
+                await sleep(self._reactor, 0.05)
             self._server.stop()
         if self._log is not None:
             await self._log.close()

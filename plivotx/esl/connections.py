@@ -91,6 +91,8 @@ class Link(Protocol):
         try:
             for frame in self._reader.feed(data):
                 for incoming in self._session.receive(frame):
+                    if self.gone:
+                        return  # closed by what came before: nothing of it counts any more
                     self._take(incoming)
         except PeerError as error:
             self.abort(str(error))
@@ -200,7 +202,7 @@ class Switch:
         self._changing: list[Deferred[None]] = []
         self._watching: IDelayedCall | None = None
         self._work: Deferred[None] | None = None
-        self._why_lost = ""
+        self._stopped = False
 
     # -- use
 
@@ -250,6 +252,7 @@ class Switch:
 
     def stop(self) -> None:
         """Close both connections and stay away."""
+        self._stopped = True
         if self._work is not None:
             self._work.cancel()
         self.lose("stopped")
@@ -267,6 +270,8 @@ class Switch:
             except CancelledError:
                 raise
             except Exception as error:  # whatever keeps us from it: wait, try again
+                if self._stopped:  # an endpoint has a word of its own for being cancelled
+                    raise CancelledError from error
                 why = str(error) or type(error).__name__
             finally:
                 for link in links:
@@ -364,11 +369,12 @@ class Switch:
         if here - links[0].heard > SILENCE_LIMIT:
             links[0].abort(f"nothing was heard for {SILENCE_LIMIT:g} s")
         for link in links:
-            if link.waiting_since is not None and here - link.waiting_since > REPLY_LIMIT:
+            # Replies come in order: as long as any come, a long queue is no dead connection.
+            if link.waiting_since is not None and here - max(link.waiting_since, link.heard) > REPLY_LIMIT:
                 link.abort(f"no reply within {REPLY_LIMIT:g} s")
             elif not link.gone and not link.authenticated.called and here - link.heard > REPLY_LIMIT:
                 link.abort(f"no greeting within {REPLY_LIMIT:g} s")
-        if not any(each.gone for each in links):  # else both are being closed
+        if not all(each.gone for each in links):  # one of them may still be waited for
             self._watching = self._clock.callLater(REPLY_LIMIT / 3, self._watch, links)
 
     def _down(self) -> None:

@@ -146,7 +146,8 @@ class Web:
             return failed(str(error), final=True)
 
     async def _request(self, command: PostCallback | FetchDocument, ticket: Ticket, delivery: str) -> _Answer:
-        host = urlsplit(command.url).netloc
+        # Callbacks to a host that hangs must not keep answered callers waiting for their documents.
+        host = f"{type(command).__name__} {urlsplit(command.url).netloc}"
         gate = self._gates.setdefault(host, DeferredSemaphore(AT_ONCE))
         await gate.acquire()
         try:

@@ -7,6 +7,7 @@ certain is recorded, and what nobody can know any more is called so.
 
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
@@ -18,7 +19,7 @@ from plivotx.commands import HangUp, Originate, Step, Watch
 from plivotx.config import Config
 from plivotx.engine import Engine, Ticket
 from plivotx.esl import dialstring, translate
-from plivotx.esl.connections import Disconnected, Switch
+from plivotx.esl.connections import BadCommand, Disconnected, Switch
 from plivotx.esl.session import Headers, Reply
 from plivotx.esl.translate import text
 from plivotx.events import (
@@ -131,12 +132,14 @@ class SwitchHandlers:
                 line = dial_line(command)
                 await ticket.record(started)
                 if not await self._wait_up(switch, self._config.dial_patience):
-                    return (JobFailed(channel=channel, cause=UNREACHABLE),)
+                    await ticket.record(JobFailed(channel=channel, cause=UNREACHABLE))
+                    return ()
                 taken = switch.bgapi(line, job=channel)
                 self._written[channel] = switch.epoch
             except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
                 log.error("call {call}: {error}", call=command.stream, error=error)
-                return (started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
+                await ticket.record(started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
+                return ()
             finally:
                 self._unwritten.discard(channel)
                 self._next_turn(switch)
@@ -144,7 +147,9 @@ class SwitchHandlers:
                 reply = await taken
             except Disconnected:
                 return ()  # it may have been read all the same: Watch finds out
-        return () if reply.ok else (JobFailed(channel=channel, cause=reply.error or reply.text),)
+            if not reply.ok:
+                await ticket.record(JobFailed(channel=channel, cause=reply.error or reply.text))
+        return ()
 
     async def watch(self, command: Watch, ticket: Ticket) -> Sequence[Event]:
         """Look at the channel after each new connection, and now and then besides."""
@@ -157,9 +162,9 @@ class SwitchHandlers:
             )
             return (_missing(command.channel),)
         patience = command.backstop + self._ring_limit(ticket) + GRACE
-        looked_at = self._written.get(
-            command.channel
-        )  # nothing was missed on the connection it was dialled on
+        # Spread, so that ten thousand channels are not for ever looked at in the same moment.
+        again = LOOK_AGAIN * (0.75 + crc32(command.channel.encode()) / 0xFFFFFFFF / 2)
+        looked_at = self._written.get(command.channel)  # nothing was missed since it was dialled
         self._watched.add(command.channel)
         try:
             while True:
@@ -178,7 +183,7 @@ class SwitchHandlers:
                     ):
                         await self._compare(switch, command, ticket)
                         looked_at = epoch
-                    await self._until_changed(switch, LOOK_AGAIN)
+                    await self._until_changed(switch, again)
                     if switch.epoch == epoch and switch.up:
                         looked_at = None
                         self._forget_written(command.channel)
@@ -241,6 +246,9 @@ class SwitchHandlers:
                     await self._until_changed(switch, LOOK_AGAIN, ended)
                 except Disconnected:
                     continue
+                except BadCommand as error:  # the verb's fault; to try it again is of no use
+                    log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
+                    return (StepEnded(key=command.step, failed=str(error)),)
                 if ended.called:
                     return (_step_ended(command, ended.result),)  # type: ignore[arg-type]  # called: the event
         finally:
@@ -300,18 +308,7 @@ class SwitchHandlers:
         if kept is None:
             await ticket.record(_missing(channel, restarted=switch.core != core))
             return
-        await ticket.record(
-            ChannelEnded(
-                channel=channel,
-                cause=kept.cause,
-                at=kept.ended_at,
-                rang_at=min(filter(None, (kept.rang_at, kept.early_media_at)), default=0),
-                answered_at=kept.answered_at,
-                sip_code=kept.sip_code,
-                sip_side=kept.sip_side,
-                found="kept",
-            )
-        )
+        await ticket.record(_kept(channel, kept))
         self._aside_do(self._forget(switch, channel))  # only now: what the switch keeps is the only copy
 
     async def _until_parked(self, switch: Switch, channel: str) -> None:
@@ -421,8 +418,12 @@ class SwitchHandlers:
                 "the job of {channel} failed ({cause}) and the channel lives", channel=channel, cause=cause
             )
             return
+        fact: Event = JobFailed(channel=channel, cause=cause.partition("\n")[0])
+        kept = dialstring.parse_kept((await switch.api(dialstring.kept(channel))).text)
+        if kept is not None and (kept.rang_at or kept.early_media_at or kept.answered_at):
+            fact = _kept(channel, kept)  # it rang, and no event told us
         try:
-            await self.engine.tell(channel, JobFailed(channel=channel, cause=cause.partition("\n")[0]))
+            await self.engine.tell(channel, fact)
         except Unwritable as error:
             self._untold(Failure(error), switch)
             return
@@ -592,6 +593,20 @@ def _missing(channel: str, *, restarted: bool = False) -> ChannelEnded:
     if restarted:
         return ChannelEnded(channel=channel, cause=SWITCH_RESTARTED, found="restart")
     return ChannelEnded(channel=channel, cause=OUTCOME_UNKNOWN, found="missing")
+
+
+def _kept(channel: str, kept: dialstring.Kept) -> ChannelEnded:
+    """The end of a channel, from the line that it left behind on the switch."""
+    return ChannelEnded(
+        channel=channel,
+        cause=kept.cause,
+        at=kept.ended_at,
+        rang_at=min(filter(None, (kept.rang_at, kept.early_media_at)), default=0),
+        answered_at=kept.answered_at,
+        sip_code=kept.sip_code,
+        sip_side=kept.sip_side,
+        found="kept",
+    )
 
 
 def _step_ended(command: Step, event: Headers) -> StepEnded:

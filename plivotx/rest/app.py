@@ -55,6 +55,8 @@ class Api:
         self._accept = accept
         self._check = check
         self._new_uuid = new_uuid
+        self.busy = 0
+        """Requests that wait for the log."""
 
     @app.route("/v0.1/Call/", methods=["POST"], strict_slashes=False)
     async def call(self, request: Request) -> bytes:
@@ -66,12 +68,15 @@ class Api:
             event = call_requested(fields(request), self._new_uuid(), self._check)
         except BadForm as error:
             return _answer(request, False, str(error))
+        self.busy += 1
         try:
             await self._accept(event)
         except (Unwritable, Refused) as error:
             log.error("a call was not accepted: {error}", error=error)
             message = "The call was not accepted: the event log cannot be written now"
             return _answer(request, False, message, status=503)
+        finally:
+            self.busy -= 1
         return _answer(request, True, "Call Request Executed", request_uuid=event.request_uuid)
 
     @app.route("/", methods=["GET"])
