@@ -164,7 +164,7 @@ class SimulatedWorld(EmulatedWorld):
         if count <= 0:
             self.die(where)
 
-    def die(self, where: str = "between two moments") -> None:
+    def die(self, where: str = "between two moments", rest: float | None = None) -> None:
         """From this instant the process has no effect any more; it is buried in the next."""
         if self.process is None or self._dying:
             return
@@ -176,9 +176,11 @@ class SimulatedWorld(EmulatedWorld):
         for link in self.network.links:
             link.stall("client")
             link.stall("switch")
-        self.clock.callLater(0, self._bury)
+        if rest is None:
+            rest = self.dice.choice((0.0, 0.01, 0.5, 3.0, 10.0, 40.0))
+        self.clock.callLater(0, self._bury, rest)
 
-    def _bury(self) -> None:
+    def _bury(self, rest: float) -> None:
         written = self.dice.random() < 0.5
         for link in list(self.network.links):
             flying = b"".join(each.data for each in link._flying["switch"] if each.data)
@@ -189,7 +191,7 @@ class SimulatedWorld(EmulatedWorld):
             link.stall("client")
         self.kill()
         self._dying = False
-        self.clock.callLater(self.dice.choice((0.0, 0.01, 0.5, 3.0, 10.0, 40.0)), self.rise)
+        self.clock.callLater(rest, self.rise)
 
     def _arrive_late(self, data: bytes) -> None:
         """What a dead process wrote is read by the switch long after it died."""
@@ -380,16 +382,26 @@ class SimulatedWorld(EmulatedWorld):
     def _restart_switch(self) -> None:
         self.count("switch restarted")
         up = [uuid for uuid, channel in self.switch.channels.items() if channel.answered_at and channel.up]
-        revive = [each for each in up if self.dice.random() < 0.4]
+        revive = [each for each in up if self.dice.random() < 0.6]
         self.revived.update(dict.fromkeys(revive, self.clock.seconds()))
-        if revive and self.dice.random() < 0.5:  # then the limits must have been set anew by that time
-            self.clock.callLater(self.dice.uniform(17, 25), self.die)
+        for uuid in revive:  # shortly before its limit, when the switch's own must have been set anew
+            ahead = self._limit(self.switch.channels[uuid]) - 3 - self.clock.seconds()
+            if 20 < ahead < 300:
+                self.clock.callLater(ahead, self.die, "with a revived channel", 60.0)
         self.note(f"FreeSWITCH restarts and revives {[each[:8] for each in revive]}")
         for uuid, channel in self.switch.channels.items():
             if uuid not in revive:
                 self.gone[uuid] = channel
         self.restarted = True
         self.switch.restart(revive=revive)
+
+    def _limit(self, channel: Channel) -> float:
+        """When an answered channel must end at the latest; 0 if its call is not on record."""
+        recorded = self.disk.streams.get(channel.variables.get("plivo_request_uuid", ""))
+        if not recorded:
+            return 0.0
+        longest = recorded[0].event.time_limit or CONFIG.max_call_duration
+        return channel.answered_at / 1e6 - WALL + min(longest, CONFIG.max_call_duration)
 
     def _log_refuses(self) -> None:
         if self.process is None:
