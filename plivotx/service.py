@@ -101,6 +101,7 @@ class PlivotxService(Service):
         self._log = await open_log(config, reactor)
         pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = 16
+        pool._factory.noisy = False  # noqa: SLF001 - else each connection is two lines in the operator's log
         agent = Agent(reactor, connectTimeout=10, pool=pool)
         switch = Switch(
             "default",
