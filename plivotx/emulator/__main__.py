@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     reactor = _Reactor(installed)
     clock = Steady(reactor.time)
-    switch = Switch(clock, seed=options.seed, wall=time.time(), password=options.password)  # type: ignore[arg-type]
-    port: IListeningPort = reactor.tcp.listenTCP(options.port, Factory(switch), interface=options.host)  # type: ignore[arg-type]
+    switch = Switch(clock, seed=options.seed, wall=time.time(), password=options.password)  # type: ignore[arg-type]  # zope
+    port: IListeningPort = reactor.tcp.listenTCP(options.port, Factory(switch), interface=options.host)  # type: ignore[arg-type]  # zope
     address = port.getHost()
-    print(f"listening on {address.host}:{address.port}", flush=True)  # type: ignore[attr-defined]  # noqa: T201
+    print(f"listening on {address.host}:{address.port}", flush=True)  # type: ignore[attr-defined]  # noqa: T201 - that is what it is asked for
     reactor.core.run()
 
 

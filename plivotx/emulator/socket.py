@@ -87,7 +87,7 @@ class Session(Protocol):
         self._switch.connected(self)
         self._write(b"Content-Type: auth/request\n\n")
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's name
         """Forget the connection."""
         self._closing = True
         self._waiting.clear()
@@ -285,9 +285,9 @@ class Session(Protocol):
         self._answer(f"+OK Job-UUID: {self._switch.new_uuid()}\n")
         notice = b"The system is being shut down.\n"
         for session in list(self._switch.sessions):
-            session._closing = True  # noqa: SLF001
-            session._waiting.clear()  # noqa: SLF001
-            session._write(  # noqa: SLF001
+            session._closing = True  # noqa: SLF001 - its own kind
+            session._waiting.clear()  # noqa: SLF001 - its own kind
+            session._write(  # noqa: SLF001 - its own kind
                 b"Content-Type: text/disconnect-notice\nContent-Length: %d\n\n%b" % (len(notice), notice)
             )
             if session.transport is not None:

@@ -170,7 +170,7 @@ class Switch:
         self.password = password
         self.name = name
         self.rng = random.Random(seed)  # noqa: S311 - dice of a simulation
-        self.faults = Faults(random.Random(self.rng.random()))  # noqa: S311
+        self.faults = Faults(random.Random(self.rng.random()))  # noqa: S311 - the same
         self.channels: dict[str, Channel] = {}
         """Those that were not destroyed yet, by uuid; after its hangup a channel is no longer `up`."""
         self.dialled: list[Dialled] = []
@@ -677,7 +677,7 @@ class Factory(TwistedFactory):
     def __init__(self, switch: Switch) -> None:
         self.switch = switch
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: ARG002
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: ARG002 - Twisted's name
         """A new connection."""
         protocol = self.switch.protocol()
         protocol.factory = self
