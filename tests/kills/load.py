@@ -51,10 +51,16 @@ def report(world: World, verdict: Verdict) -> str:
 
 def main(arguments: list[str]) -> None:
     """Play with settings of the form NAME=NUMBER, say what came out, and exit."""
-    given = dict(each.lower().split("=", 1) for each in arguments)
-    settings = Settings(
-        **{name: float(value) if name == "rate" else int(value) for name, value in given.items()}
-    )
+    given = {}
+    for each in arguments:
+        name, _, value = each.lower().partition("=")
+        if name not in Settings.__struct_fields__ or not value.isdigit():
+            print(
+                "usage: script/kills [CALLS=1000] [KILLS=20] [SEED=0] [RATE=40]    RATE: calls begun in a second"
+            )
+            raise SystemExit(0 if each in ("-h", "--help") else 2)
+        given[name] = int(value)
+    settings = Settings(**given)
     folder = Path(tempfile.mkdtemp(prefix="plivotx-kills-"))
 
     async def run(_: Any) -> None:
