@@ -18,6 +18,21 @@ class ConfigError(Exception):
     """The configuration cannot be used; one line for each complaint."""
 
 
+class GatewayRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How gateways of one prefix are treated, beyond what a request says."""
+
+    prefix: str = ""
+    """Beginning of the dial-string prefixes that this is for; the longest one that fits counts."""
+    progress_timeout: int = 0
+    """Seconds within which the far end must ring, give early media or answer; 0 for no such limit."""
+    stop_causes: tuple[str, ...] = ()
+    """Hangup causes after which no further gateway is tried."""
+    cool_down: int = 0
+    """Seconds for which a gateway that keeps failing is passed over; 0 for never."""
+    cool_down_after: int = 5
+    """Failures in a row that make it so."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an operator can choose.  docs/configuration.md has a row for each key."""
 
@@ -40,6 +55,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that an accepted call waits for its switch to be connected before it is given up."""
     http_timeout: float = 15.0
     """Seconds for one request to the application, from connecting to the last byte."""
+    http_connect_timeout: float = 5.0
+    """Seconds for the connection to the application, TLS included."""
+    http_first_byte_timeout: float = 10.0
+    """Seconds from the request to the first byte of the answer."""
+    max_redirects: int = 5
+    """Redirects that are followed in one request to the application."""
+    proxy_url: str = ""
+    """``http://host:port`` of a proxy for all requests to the application; empty for none."""
+    extra_fs_vars: tuple[str, ...] = ()
+    """Headers of FreeSWITCH's events (channel variables as ``variable_NAME``) that go with callbacks."""
     callback_tries: int = 8
     callback_retry_delay: float = 1.0
     callback_retry_longest: float = 60.0
@@ -49,16 +74,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention_hours: int = 168
     """How long a closed call stays in the log."""
 
+    def rules(self, prefix: str) -> GatewayRules:
+        """How the gateway with this dial-string prefix is treated."""
+        del prefix
+        return GatewayRules()
+
 
 SECTION = "plivotx"
 MOST = 10**9
 """No number is larger."""
-_LISTS = {"allowed_ips", "plugin_path"}
+_LISTS = {"allowed_ips", "plugin_path", "extra_fs_vars"}
 _AT_LEAST: dict[str, float] = {
     "max_call_duration": 1,
     "backstop_margin": 2,
     "dial_patience": 1,
     "http_timeout": 0.1,
+    "http_connect_timeout": 0.1,
+    "http_first_byte_timeout": 0.1,
+    "max_redirects": 0,
     "callback_tries": 1,
     "callback_retry_delay": 0,
     "callback_retry_longest": 0,
@@ -164,6 +197,11 @@ def _convert(field: str, text: str) -> Any:
         raise ValueError("must be GET or POST")
     if field == "http_address" or (field == "fs_inbound_address" and text != "emulator"):
         split_address(text)
+    if field == "proxy_url" and text:
+        scheme, _, address = text.partition("://")
+        if scheme != "http":
+            raise ValueError("must begin with http://")
+        split_address(address.rstrip("/"))
     if any(ord(each) < 32 for each in text):
         raise ValueError("holds a control character")
     if field == "log" and text == "sqlite:":

@@ -91,6 +91,12 @@ class CallRequested(Event, frozen=True, kw_only=True):
     hangup_on_ring: int | None = None
     """Seconds from the first ring or early media."""
     account_sid: str = ""
+    variables: Pairs = ()
+    """Channel variables of the client's (ExtraDialString), in the order given."""
+    send_digits: str = ""
+    """As the parameter SendDigits has them."""
+    send_on_preanswer: bool = False
+    """Whether these are sent in early media instead of at the answer."""
 
     def columns(self) -> Mapping[str, Column]:
         return {
@@ -114,6 +120,10 @@ class ChannelRang(Event, frozen=True, kw_only=True):
     channel: str
     at: int
     early_media: bool = False
+    created_at: int = 0
+    """When the switch made the channel; 0 if it did not say."""
+    variables: Pairs = ()
+    """Of the channel at that moment, those that the configuration asks for (EXTRA_FS_VARS)."""
 
     def columns(self) -> Mapping[str, Column]:
         return {"state": "ringing", "call_uuid": self.channel, "rang_at": self.at}
@@ -128,6 +138,10 @@ class ChannelAnswered(Event, frozen=True, kw_only=True):
 
     channel: str
     at: int
+    created_at: int = 0
+    """When the switch made the channel; 0 if it did not say."""
+    variables: Pairs = ()
+    """Of the channel at that moment, those that the configuration asks for (EXTRA_FS_VARS)."""
 
     def columns(self) -> Mapping[str, Column]:
         return {"state": "in-progress", "call_uuid": self.channel, "answered_at": self.at}
@@ -152,6 +166,12 @@ class ChannelEnded(Event, frozen=True, kw_only=True):
     found: str = "event"
     """How it is known: ``event``, ``kept`` (the line the channel left behind on the switch),
     ``missing`` (the channel is gone and left nothing), ``restart`` (its switch was started anew)."""
+    created_at: int = 0
+    """When the switch made the channel; 0 if it did not say."""
+    q850: int = 0
+    """The cause as a Q.850 number, by the switch's table; 0 if it did not say."""
+    variables: Pairs = ()
+    """Of the channel at that moment, those that the configuration asks for (EXTRA_FS_VARS)."""
 
 
 class JobFailed(Event, frozen=True, kw_only=True):
