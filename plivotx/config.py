@@ -63,6 +63,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Redirects that are followed in one request to the application."""
     proxy_url: str = ""
     """``http://host:port`` of a proxy for all requests to the application; empty for none."""
+    http_ca_file: str = ""
+    """Certificates (PEM) trusted for https instead of the system's; empty for the system's."""
+    application_networks: tuple[str, ...] = ()
+    """Networks to which requests to the application are confined; empty for everywhere."""
     extra_fs_vars: tuple[str, ...] = ()
     """Headers of FreeSWITCH's events (channel variables as ``variable_NAME``) that go with callbacks."""
     callback_tries: int = 8
@@ -83,7 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 SECTION = "plivotx"
 MOST = 10**9
 """No number is larger."""
-_LISTS = {"allowed_ips", "plugin_path", "extra_fs_vars"}
+_LISTS = {"allowed_ips", "plugin_path", "extra_fs_vars", "application_networks"}
 _AT_LEAST: dict[str, float] = {
     "max_call_duration": 1,
     "backstop_margin": 2,
@@ -186,6 +190,8 @@ def _lines(text: str) -> dict[tuple[str, str], int]:
 def _convert(field: str, text: str) -> Any:
     if field in _LISTS:
         items = tuple(each.strip() for each in text.split(",") if each.strip())
+        if field == "application_networks":
+            return tuple(str(ipaddress.ip_network(each)) for each in items)
         return tuple(map(_address, items)) if field == "allowed_ips" else items
     default = getattr(Config(), field)
     if isinstance(default, int | float):

@@ -28,6 +28,8 @@ OTHERS = {
     "http_first_byte_timeout": ("0.1", 0.1),
     "max_redirects": ("0", 0),
     "proxy_url": ("http://proxy:3128", "http://proxy:3128"),
+    "http_ca_file": ("/etc/our-ca.pem", "/etc/our-ca.pem"),
+    "application_networks": ("10.1.0.0/16, 192.0.2.7 ,FD00::/8", ("10.1.0.0/16", "192.0.2.7/32", "fd00::/8")),
     "extra_fs_vars": (
         "variable_a, Channel-Read-Codec-Bit-Rate",
         ("variable_a", "Channel-Read-Codec-Bit-Rate"),
@@ -138,6 +140,8 @@ class Complaints(Configured):
             "FS_INBOUND_ADDRESS =",
             "ALLOWED_IPS = 127.0.0.1, localhost",
             "ALLOWED_IPS = 10.0.0.0/8",
+            "APPLICATION_NETWORKS = 10.0.0.1/8",
+            "APPLICATION_NETWORKS = internal",
             "LOG =",
             "LOG = postgres://x",
             "DEFAULT_HTTP_METHOD = post",
