@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from plivotx.emulator.causes import CAUSES, SIP_STATUS
 from plivotx.emulator.dialstring import integer, true
+from plivotx.emulator.digits import Outgoing
 from plivotx.emulator.events import Headers
 from plivotx.emulator.runner import Runner
 from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, OFFERED, STATISTICS
@@ -38,6 +39,8 @@ _CODEC_HEADERS = (
     ("channel-read-codec-name", "channel-read-codec-rate", "channel-read-codec-bit-rate"),
     ("Channel-Write-Codec-Name", "Channel-Write-Codec-Rate", "Channel-Write-codec-bit-rate"),
 )
+SPOKEN = ("PCMU", "PCMA")
+"""The codecs of our far ends."""
 _PROFILE_VARIABLES = {
     "destination_number": "destination",
     "caller_id_name": "caller_name",
@@ -112,6 +115,8 @@ class Channel:
         """Its end is reported behind the answer of the job that dialled it."""
         self.finished = False
         self.runner = Runner(self)
+        self.outgoing = Outgoing(self)
+        """Digits on their way to the far end."""
         self.watch: Callable[[], None] | None = None
         """Told of each answer, early media and end while somebody dials it."""
         self.on_end: Callable[[], None] | None = None
@@ -127,6 +132,11 @@ class Channel:
     def early(self) -> bool:
         """Whether there was early media."""
         return self.progress_media != 0
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether audio can be sent: in early media it begins behind what `execute_on_media` runs."""
+        return self.media or (self.endpoint != "sofia" and (self.answered or self.early))
 
     @property
     def up(self) -> bool:
@@ -288,7 +298,8 @@ class Channel:
         """Take the far end's session description, `OFFERED` first and then what is made of it, `MEDIA`."""
         if self.endpoint != "sofia" or self.media:
             return
-        codec = "PCMA" if (self.get("absolute_codec_string") or "").upper().startswith("PCMA") else "PCMU"
+        wanted = codecs(self.get("absolute_codec_string") or "PCMU")
+        codec = next((name for name in wanted if name in SPOKEN), "PCMU")
         for name, value in variables.items():
             self.variables[name] = value.format(codec=codec, payload="8" if codec == "PCMA" else "0")
         if variables is MEDIA:
@@ -593,6 +604,14 @@ class Channel:
 
 def _nobody(_: str) -> None:
     """Take an answer that nobody waits for."""
+
+
+def codecs(text: str) -> list[str]:
+    """The codecs of an absolute_codec_string, in its order: a list by commas, or by X behind `^^X`, without their `@` parts."""
+    delimiter = ","
+    if text.startswith("^^") and len(text) > 3:
+        delimiter, text = text[2], text[3:]
+    return [each.strip().partition("@")[0].upper() for each in text.split(delimiter) if each.strip()]
 
 
 def q850(cause: str) -> int:

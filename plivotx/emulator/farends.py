@@ -9,6 +9,7 @@ Any other number is refused with NO_ROUTE_DESTINATION (orig_self_no_ext).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 REACTION = 0.02
@@ -29,15 +30,19 @@ class Step:
     after: float
     """Seconds after the step before; the first after the call reached it."""
     act: str
-    """`ring`, `early`, `answer`, `refuse`, `unreachable`, `bye` or `digits`."""
+    """`trying`, `ring`, `early`, `answer`, `refuse`, `unreachable`, `bye` or `digits`."""
     detail: str = ""
     """The cause, or the digits."""
 
 
 Script = tuple[Step, ...]
+Behaviour = Script | Callable[[str], Script]
+"""What a gateway does: the same for each number, or by the number, asked anew at each attempt."""
 
 SILENT: Script = ()
 """Never answers a SIP message."""
+TRYING: Script = (Step(0, "trying"),)
+"""Says 100 Trying, which FreeSWITCH shows nowhere, and then nothing more."""
 
 
 def script(number: str) -> Script:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from plivotx.emulator.causes import cause as read_cause
-from plivotx.emulator.channel import FRAME, Channel
+from plivotx.emulator.channel import FRAME, SPOKEN, Channel, codecs
 from plivotx.emulator.dialstring import Branch, Group, Leg, Originate, integer, true
 from plivotx.emulator.farends import REACTION, Script, Step
 
@@ -24,7 +24,6 @@ Done = Callable[[str], None]
 
 _NOWHERE = "DESTINATION_OUT_OF_ORDER"
 _LOOPBACK = 0.001  # no SIP message has to travel
-_CODECS = ("PCMU", "PCMA", "G722", "G729", "OPUS", "L16")
 
 
 class Refused(Exception):
@@ -53,6 +52,7 @@ class Dialling:
         self._tries = 1
         self._check_call: IDelayedCall | None = None
         self._timeout: IDelayedCall | None = None
+        self._progress_timeout: IDelayedCall | None = None
         variables = branch.variables
         ignore = variables.get("ignore_early_media", "")
         self._early_ok = not (true(ignore) or ignore in {"consume", "ring_ready"})
@@ -60,6 +60,7 @@ class Dialling:
             self._early_ok = False
         seconds = integer(variables.get("originate_timeout"))
         self._seconds = seconds if seconds > 0 else order.timeout
+        self._progress_seconds = integer(variables.get("progress_timeout"))
         retries = integer(variables.get("originate_retries"))
         self._most_tries = retries if 0 < retries < 101 else 1
         pause = integer(variables.get("originate_retry_sleep_ms"))
@@ -148,6 +149,9 @@ class Dialling:
             # whole seconds of the clock count: N-1..N seconds (orig_timeout)
             until = math.floor(now) + self._seconds - now
             self._timeout = self.switch.later(max(until, 0.0) + FRAME, self._timed_out)
+        if self._progress_timeout is None and self._progress_seconds > 0:
+            until = math.floor(now) + self._progress_seconds + 1 - now
+            self._progress_timeout = self.switch.later(until + FRAME, self._progress_timed_out)
         for channel, what in scripts:
             limit = integer(channel.get("leg_timeout"))
             if limit > 0:
@@ -216,8 +220,9 @@ class Dialling:
         if endpoint == "loopback":
             channel.variables["other_loopback_leg_uuid"] = switch.new_uuid()
             channel.variables["loopback_leg"] = "A"
-        codecs = channel.get("absolute_codec_string")
-        if codecs and endpoint == "sofia" and not any(codec in codecs.upper() for codec in _CODECS):
+        wanted = channel.get("absolute_codec_string")
+        if wanted and endpoint == "sofia" and not any(codec in SPOKEN for codec in codecs(wanted)):
+            # the far end speaks none of them: 488 (orig_codec_bad)
             what = (Step(0, "refuse", "INCOMPATIBLE_DESTINATION"),)
         return channel, what
 
@@ -252,20 +257,26 @@ class Dialling:
         self._done(self)
 
     def _timed_out(self) -> None:
-        if self._over:
-            return
+        if not self._over:
+            self._give_up("NO_ANSWER")
+
+    def _give_up(self, cause: str) -> None:
         self._over = True
         self._stop_timers()
-        self.cause = "NO_ANSWER"
+        self.cause = cause
         legs = [leg for leg in self._legs if leg.up]
         for leg in self._legs:
             leg.watch = None
         # the answer to the command overtakes the end of the legs (orig_timeout)
         for leg in legs:
             leg.originating = False
-            leg.hangup("NO_ANSWER", delay=self.switch.faults.after_job(FRAME / 2))
+            leg.hangup(cause, delay=self.switch.faults.after_job(FRAME / 2))
         self._done(self)
         self._release()
+
+    def _progress_timed_out(self) -> None:
+        if not self._over and not any(leg.progress or leg.early or leg.answered for leg in self._legs):
+            self._give_up("PROGRESS_TIMEOUT")
 
     def _leg_timed_out(self, leg: Channel) -> None:
         if not self._over and leg.up and not leg.answered:
@@ -287,7 +298,7 @@ class Dialling:
         self._legs = [leg for leg in self._legs if leg is self.winner]
 
     def _stop_timers(self) -> None:
-        for call in (self._check_call, self._timeout):
+        for call in (self._check_call, self._timeout, self._progress_timeout):
             if call is not None and call.active():
                 call.cancel()
 
@@ -372,7 +383,8 @@ def _resolve(switch: Switch, endpoint: str, address: str) -> tuple[Script | None
         if gateway in switch.unknown_gateways:
             return None, "", number, {"cause": "INVALID_GATEWAY"}
         if gateway in switch.gateways:
-            what = switch.gateways[gateway]
+            behaviour = switch.gateways[gateway]
+            what = behaviour(number.partition("@")[0]) if callable(behaviour) else behaviour
         else:
             what = switch.script_of(number.partition("@")[0])
         about = {
@@ -446,6 +458,7 @@ class Originating:
             else:
                 leg.flip()
                 leg.runner.start(todo)
+        leg.outgoing.serve()
         for loser in losers:
             loser.finish()
         branch.release()

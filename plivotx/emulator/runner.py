@@ -391,8 +391,9 @@ class Runner:
             "CHANNEL_EXECUTE_COMPLETE", *headers[:-1], ("Application-Response", "_none_"), headers[-1]
         )
         if self._stopping:
+            # the channel's own thread notices, while this one goes on
             self._stopping = False
-            self._unwind_and_finish()
+            channel.switch.later(_FRAME, self._unwind_and_finish)
 
     # --- interruptions
 

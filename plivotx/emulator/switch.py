@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory as TwistedFactory
 from twisted.internet.protocol import Protocol
 
-from plivotx.emulator import api, applications, farends
+from plivotx.emulator import api, applications, digits, farends
 from plivotx.emulator.causes import cause as read_cause
 from plivotx.emulator.channel import FRAME, Channel
 from plivotx.emulator.dialstring import DialStringError, Leg, integer, parse, separate
@@ -35,8 +35,8 @@ HEARTBEAT = 20.0
 """Seconds between two HEARTBEAT events."""
 
 _TICK = 0.5  # how often the scheduler looks at its tasks
-_GAP = 0.25  # between two digits
-_DIGIT = 0.25  # a digit without @duration (2000 samples)
+_GAP = 0.25  # what FreeSWITCH reckons for the pause behind a digit
+_DEFAULT = 0.25  # and for `w`
 
 # where FreeSWITCH 1.10.12 says its events come from (orig_answer_park_all and others)
 _CALLING = {
@@ -177,17 +177,20 @@ class Switch:
         self.ended: list[Ended] = []
         self.heard: dict[str, str] = {}
         """Digits that far ends heard, by our leg's uuid."""
+        self.digits: list[digits.Heard] = []
+        """The same one by one, with their times."""
         self.executed: list[tuple[str, str, str, float]] = []
         """Every application that ran: uuid, name, argument, seconds of the clock."""
         self.numbers: dict[str, farends.Script] = {}
         """Far ends of your own, by the number dialled."""
-        self.gateways: dict[str, farends.Script] = {
+        self.gateways: dict[str, farends.Behaviour] = {
             "dead": (
                 farends.Step(0, "unreachable", "NORMAL_TEMPORARY_FAILURE"),
             ),  # the port is closed: ICMP says so
             "silent": farends.SILENT,
+            "trying": farends.TRYING,
         }
-        """Gateways that behave the same for every number."""
+        """Gateways by name: a script for every number, or a function that gives one for the number, asked at each attempt."""
         self.unknown_gateways = {"nosuch"}
         self.sounds: dict[str, float] = {}
         """Sound files there are, with their seconds."""
@@ -473,58 +476,57 @@ class Switch:
         else:
             channel.refuse(cause)
 
-    def press(self, uuid: str, digits: str) -> None:
+    def press(self, uuid: str, keys: str) -> None:
         """The far end presses keys, `DIGITS[@MS]`."""
         channel = self.locate(uuid)
         if channel is None:
             raise KeyError(uuid)
-        self.receive_digits(channel, digits, "RTP")
+        self.receive_digits(channel, keys, "RTP")
 
     # --- digits
 
     def send_digits(self, channel: Channel, text: str) -> bool:
         """Send digits to the far end, which hears them one by one; False if there is none among them."""
-        digits, duration = _digits(text)
-        if not digits:
+        found = digits.read(text)
+        if not found:
             return False
-        at = FRAME
-        for digit in digits:
-            if digit in "wW":
-                at += 0.5 if digit == "w" else 1.0
-                continue
-            self.later(at, self._hear, channel, digit)
-            at += duration + _GAP
+        channel.outgoing.send(found)
         # set for what is sent, in milliseconds (call_dtmf; switch_core_session_send_dtmf_string)
-        channel.variables["last_dtmf_duration"] = str(round(len(digits) * (duration + _GAP) * 1000))
+        spans = (_DEFAULT if digit.pause else digit.seconds for digit in found)
+        channel.variables["last_dtmf_duration"] = str(round(sum(span + _GAP for span in spans) * 1000))
         return True
 
-    def _hear(self, channel: Channel, digit: str) -> None:
-        # while early media is ignored the far end hears nothing: nobody serves the channel's media
-        if channel.up and (channel.answered or (channel.early and not channel.originating)):
-            self.heard[channel.uuid] = self.heard.get(channel.uuid, "") + digit
+    def far_end_hears(self, channel: Channel, digit: digits.Digit) -> None:
+        """A digit has reached the far end."""
+        self.heard[channel.uuid] = self.heard.get(channel.uuid, "") + digit.digit
+        at = self.clock.seconds()
+        self.digits.append(digits.Heard(channel.uuid, digit.digit, digit.seconds, at, channel.answered))
 
     def receive_digits(self, channel: Channel, text: str, source: str) -> bool:
         """Digits reach the channel; each raises its DTMF event when it is taken from the queue (call_dtmf)."""
-        digits, duration = _digits(text)
-        at = FRAME if source == "APP" else duration
-        gap = FRAME if source == "APP" else duration + _GAP
-        for digit in digits:
-            if digit in "wW":
+        found = digits.read(text)
+        at = FRAME
+        for digit in found:
+            if digit.pause:
                 continue
-            self.later(at, self._digit, channel, digit, duration, source)
-            at += gap
-        return bool(digits)
+            if source == "APP":
+                self.later(at, self._digit, channel, digit, source)
+                at += FRAME
+            else:
+                self.later(at + digit.seconds, self._digit, channel, digit, source)
+                at += digit.seconds + digits.PAUSE
+        return bool(found)
 
-    def _digit(self, channel: Channel, digit: str, duration: float, source: str) -> None:
+    def _digit(self, channel: Channel, digit: digits.Digit, source: str) -> None:
         if not channel.up:
             return
         about = [
-            ("DTMF-Digit", digit),
-            ("DTMF-Duration", str(round(duration * 8000))),
+            ("DTMF-Digit", digit.digit),
+            ("DTMF-Duration", str(round(digit.seconds * 8000))),
             ("DTMF-Source", source),
         ]
         channel.fire("DTMF", *about)
-        channel.runner.digit(digit)
+        channel.runner.digit(digit.digit)
 
     # --- the scheduler
 
@@ -698,11 +700,3 @@ def _dates(seconds: int) -> tuple[str, str]:
     )
     gmt = f"{days[at.weekday()]}, {at.day:02d} {months[at.month - 1]} {at.year} {at:%H:%M:%S} GMT"
     return _local(seconds), gmt
-
-
-def _digits(text: str) -> tuple[str, float]:
-    """Read `DIGITS[@MS]`: the digits, and seconds each."""
-    digits, at, duration = text.partition("@")
-    seconds = integer(duration) / 1000 if at and integer(duration) > 0 else _DIGIT
-    wanted = "".join(digit for digit in digits if digit in "0123456789*#ABCDabcdwWFf")
-    return (wanted if any(digit not in "wW" for digit in wanted) else ""), seconds
