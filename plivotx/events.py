@@ -55,6 +55,7 @@ COLUMNS: dict[str, str] = {
     "answered_at": "INTEGER",  # microseconds, switch clock
     "ended_at": "INTEGER",  # microseconds, switch clock; 0 if no channel ended
     "cause": "TEXT",  # hangup cause
+    "undelivered": "INTEGER",  # callbacks that were given up, as of the last time the call was closed
 }
 """Columns of the read model, with their SQL type.  The log adds ``stream``, ``rank``, ``open``,
 ``opened`` and ``changed`` (wall time, seconds, of its first and latest event)."""
@@ -293,6 +294,23 @@ class CallbackGivenUp(Decision, frozen=True, kw_only=True):
     why: str
 
 
+class CallbackRenewed(Decision, frozen=True, kw_only=True):
+    """A callback that was given up is to be sent again, as an operator asked; its tries are counted anew."""
+
+    opens: ClassVar[bool] = True
+
+    key: str
+    renewal: int
+    """How many times callbacks of the call were renewed, this one counted."""
+
+    def columns(self) -> Mapping[str, Column]:
+        return {"state": "completed"}
+
+    @property
+    def rank(self) -> int:
+        return 39_999 + 2 * self.renewal
+
+
 class StepStarted(Decision, frozen=True, kw_only=True):
     """A step of the script is about to be sent to the switch."""
 
@@ -345,12 +363,17 @@ class CallClosed(Decision, frozen=True, kw_only=True):
 
     closes: ClassVar[bool] = True
 
+    undelivered: int = 0
+    """How many callbacks were given up."""
+    renewal: int = 0
+    """That of the last `CallbackRenewed`, so that this closing outranks the ones before it."""
+
     def columns(self) -> Mapping[str, Column]:
-        return {"state": "closed"}
+        return {"state": "closed", "undelivered": self.undelivered}
 
     @property
     def rank(self) -> int:
-        return 40_000
+        return 40_000 + 2 * self.renewal
 
 
 # -- on disk ---------------------------------------------------------------------------------------
@@ -379,6 +402,7 @@ _CLASSES: tuple[type[Event], ...] = (
     LimitReached,
     CallbackOwed,
     CallbackGivenUp,
+    CallbackRenewed,
     StepStarted,
     VerbEnded,
     VerbAbandoned,
@@ -404,6 +428,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     | LimitReached
     | CallbackOwed
     | CallbackGivenUp
+    | CallbackRenewed
     | StepStarted
     | VerbEnded
     | VerbAbandoned

@@ -18,6 +18,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from plivotx.events import (
     COLUMNS,
     AttemptStarted,
+    CallbackRenewed,
     CallClosed,
     CallEnded,
     CallRequested,
@@ -41,6 +42,7 @@ from plivotx.log.interface import (
     Refused,
     Unreadable,
     Unwritable,
+    Wanted,
 )
 from tests.strategies import batches
 
@@ -566,6 +568,7 @@ class LogContract:
                 "answered_at": ANSWERED.at,
                 "ended_at": ENDED.at,
                 "cause": "NORMAL_CLEARING",
+                "undelivered": 0,
             },
         )
         self.assertEqual((row.open, row.opened, row.changed), (False, opened, opened + 2))
@@ -607,8 +610,8 @@ class LogContract:
             await log.append(f"s{number}", [requested(f"s{number}", to=str(number % 2), account="x")])
         await log.append("s8", [ENDED, CLOSED])
 
-        async def listed(**wanted: object) -> list[str]:
-            return [each.stream for each in await log.calls(**wanted)]
+        async def listed(limit: int = 100, **wanted: object) -> list[str]:
+            return [each.stream for each in await log.calls(Wanted(**wanted), limit)]
 
         self.assertEqual(await listed(), [f"s{n}" for n in reversed(range(10))])
         self.assertEqual(await listed(limit=2), ["s9", "s8"])
@@ -617,14 +620,79 @@ class LogContract:
         self.assertEqual(await listed(where={"to_number": "0", "state": "closed"}), ["s8"])
         self.assertEqual(await listed(where={"gateway": None, "cause": None}, limit=1), ["s9"])
         self.assertEqual(await listed(where={"to_number": "nobody"}), [])
-        page = await log.calls(where={"account_sid": "x"}, limit=4)
-        rest = await listed(where={"account_sid": "x"}, opened_before=page[-1].opened)
+        self.assertEqual(await listed(where={"to_number": ("0", "nobody")}, limit=2), ["s8", "s6"])
+        self.assertEqual(await listed(where={"to_number": ("0", "1")}, limit=2), ["s9", "s8"])
+        self.assertEqual(await listed(where={"to_number": ()}), [])
+        self.assertEqual(await listed(where={"cause": (None, "x")}, limit=2), ["s9", "s7"])
+        began = self.now - 9
+        self.assertEqual(await listed(opened_from=began + 7), ["s9", "s8", "s7"])
+        self.assertEqual(await listed(opened_until=began + 2), ["s1", "s0"])
+        self.assertEqual(await listed(opened_from=began + 4, opened_until=began + 6), ["s5", "s4"])
+        self.assertEqual(await listed(opened_from=began + 8, open_only=True), ["s9"])
+        page = await log.calls(Wanted(where={"account_sid": "x"}), limit=4)
+        rest = await listed(where={"account_sid": "x"}, after=page[-1].cursor)
         self.assertEqual([*(each.stream for each in page), *rest], [f"s{n}" for n in reversed(range(10))])
+        self.assertEqual(await listed(after=page[-1].cursor, opened_until=began + 9, limit=1), ["s5"])
+        self.assertEqual(await listed(after=page[-1].cursor, opened_until=began + 2), ["s1", "s0"])
+
+    async def test_lists_are_continued_without_a_gap_or_a_double_among_calls_of_one_moment(self) -> None:
+        log = await self.open_log()
+        names = [f"s{n}" for n in range(450)]
+
+        async def request(streams: Sequence[str]) -> None:
+            await gatherResults([log.append(each, [requested(each)]) for each in streams])
+
+        await request(names[:20])
+        self.now += 1
+        await request(names[20:])
+        for open_only in (False, True):
+            listed: list[str] = []
+            after = None
+            while page := await log.calls(Wanted(after=after, open_only=open_only), limit=70):
+                listed += [each.stream for each in page]
+                after = page[-1].cursor
+                if len(listed) == 210 and not open_only:  # what comes in at that moment, above and below
+                    await request(["a", "z"])
+            self.assertEqual(len(listed), len(set(listed)))
+            if open_only:
+                self.assertEqual(sorted(listed), sorted([*names, "a", "z"]))
+            else:
+                self.assertEqual(sorted(listed), sorted([*names, "a"]))
+            self.assertEqual(set(listed[-20:]), set(names[:20]))
+
+    async def test_rows_tell_what_could_not_be_delivered(self) -> None:
+        log = await self.open_log()
+        await log.append("none", [requested("none"), ENDED, CLOSED])
+        await log.append("open", [requested("open"), ENDED])
+        await log.append("two", [requested("two"), ENDED, CallClosed(undelivered=2)])
+
+        async def undelivered() -> list[tuple[str, object]]:
+            rows = await log.calls(Wanted(undelivered_only=True))
+            return [(each.stream, each.columns["undelivered"]) for each in rows]
+
+        self.assertEqual(await undelivered(), [("two", 2)])
+        self.assertEqual((await log.call("none")).columns["undelivered"], 0)
+        self.assertIsNone((await log.call("open")).columns["undelivered"])
+        self.assertEqual(await self.open_now(log), ["open"])
+        await log.append("two", [CallbackRenewed(key="ring", renewal=1)])
+        self.assertEqual(sorted(await self.open_now(log)), ["open", "two"])
+        row = await log.call("two")
+        self.assertEqual((row.open, row.columns["state"], row.columns["undelivered"]), (True, "completed", 2))
+        self.now += 1
+        self.assertEqual(await log.forget(closed_before=self.now), 1)
+        log = await self.reopened(log)
+        await log.append("two", [CallClosed(undelivered=1, renewal=1)])
+        self.assertEqual(await undelivered(), [("two", 1)])
+        await log.append("two", [CallbackRenewed(key="ring", renewal=2), CallClosed(renewal=2)])
+        self.assertEqual(await undelivered(), [])
+        row = await log.call("two")
+        self.assertEqual((row.open, row.columns["state"], row.columns["undelivered"]), (False, "closed", 0))
+        self.assertEqual(await self.open_now(log), ["open"])
 
     async def test_rows_cannot_be_asked_for_by_an_unknown_column(self) -> None:
         log = await self.open_log()
         with self.assertRaisesRegex(ValueError, "'state; DROP'"):
-            await log.calls(where={"state; DROP": "x"})
+            await log.calls(Wanted(where={"state; DROP": "x"}))
 
     # -- reading -----------------------------------------------------------------------------------
 

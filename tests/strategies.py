@@ -82,12 +82,13 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         params=pairs,
     ),
     events.CallbackGivenUp: st.builds(events.CallbackGivenUp, key=callback_keys, why=texts),
+    events.CallbackRenewed: st.builds(events.CallbackRenewed, key=callback_keys, renewal=st.integers(1, 100)),
     events.StepStarted: st.builds(events.StepStarted, key=step_keys, digest=texts),
     events.VerbEnded: st.builds(events.VerbEnded, document=numbers, verb=numbers, name=texts),
     events.VerbAbandoned: st.builds(events.VerbAbandoned, document=numbers, verb=numbers, why=texts),
     events.ScriptEnded: st.builds(events.ScriptEnded, cause=causes, why=texts),
     events.CallEnded: st.builds(events.CallEnded, cause=causes, call_uuid=channels, at=times),
-    events.CallClosed: st.builds(events.CallClosed),
+    events.CallClosed: st.builds(events.CallClosed, undelivered=numbers, renewal=st.integers(0, 100)),
 }
 
 known_events = st.one_of(*EVENTS.values())

@@ -25,7 +25,9 @@ from plivotx.events import (
     AttemptStarted,
     CallbackDelivered,
     CallbackFailed,
+    CallbackGivenUp,
     CallbackOwed,
+    CallbackRenewed,
     CallClosed,
     CallEnded,
     CallRequested,
@@ -162,6 +164,7 @@ _decisions: st.SearchStrategy[Event] = st.one_of(
     st.builds(AttemptFailed, channel=_channels, cause=st.just("X"), why=st.just("")),
     st.builds(CallEnded, cause=st.just("X")),
     st.just(CallClosed()),
+    st.builds(CallbackRenewed, key=st.sampled_from(["ring", "hangup", "?"]), renewal=st.integers(1, 3)),
 )
 _requests = st.builds(
     request,
@@ -367,6 +370,37 @@ class Callbacks(SynchronousTestCase):
         call = lived(started(), rang(), ended(), *failures)
         self.assertTrue(call.closed)
         self.assertEqual([each.given_up for each in call.owed], [True, True])
+
+    def test_a_renewed_one_is_tried_anew_and_the_call_closed_once_more_with_what_is_left(self):
+        failures = [
+            CallbackFailed(key=key, attempt=n, why="500") for key in ("ring", "hangup") for n in (1, 2, 3)
+        ]
+        closed = lived(started(), rang(), ended(), *failures)
+        call = evolve(closed, CallbackRenewed(key="ring", renewal=1))
+        self.assertEqual((call.closed, call.owed[0].why), (False, "500"))
+        self.assertEqual(self.posts(call), [("ring", 1)])
+        call, decided = settle(evolve(call, CallbackDelivered(key="ring", attempt=1, status=200)))
+        self.assertEqual(decided, [CallClosed(undelivered=1, renewal=1)])
+        self.assertGreater(decided[0].rank, CallClosed(undelivered=2).rank)
+        again, _ = settle(evolve(call, CallbackRenewed(key="hangup", renewal=2)))
+        for event in failures[3:]:
+            again, decided = settle(evolve(again, event))
+        self.assertEqual(
+            decided, [CallbackGivenUp(key="hangup", why="500"), CallClosed(undelivered=1, renewal=2)]
+        )
+
+    def test_a_renewal_of_what_was_not_given_up_changes_nothing_but_that_the_call_is_closed_again(self):
+        closed = lived(
+            started(),
+            rang(),
+            ended(),
+            CallbackDelivered(key="ring", attempt=1, status=200),
+            CallbackDelivered(key="hangup", attempt=1, status=200),
+        )
+        for key in ("ring", "?"):
+            call, decided = settle(evolve(closed, CallbackRenewed(key=key, renewal=1)))
+            self.assertEqual(decided, [CallClosed(renewal=1)])
+            self.assertEqual(call.owed, closed.owed)
 
 
 class Scripts(SynchronousTestCase):

@@ -18,11 +18,13 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from plivotx.events import COLUMNS, DocumentFetched
+from plivotx.events import COLUMNS, CallbackGivenUp, DocumentFetched, encode
 from plivotx.log import schema, sqlite
 from plivotx.log.interface import START, Log, Position, Refused, Unopenable, Unreadable, Unwritable
 from plivotx.log.sqlite import SQLiteLog
 from tests.log_contract import ANSWERED, CLOSED, RANG, Heard, LogContract, requested
+
+GIVEN_UP = CallbackGivenUp(key="ring", why="status 500")
 
 
 class SQLiteCase(TestCase):
@@ -164,6 +166,42 @@ class UpgradeTests(SynchronousTestCase):
         connection = self.open()
         self.assertRaises(sqlite3.Error, connection.execute, "SELECT extra FROM streams")
         self.assertEqual(self.open(self.ADDED).execute("SELECT extra FROM streams").fetchone(), ("a",))
+
+    def test_a_file_of_version_1_learns_what_was_given_up(self) -> None:
+        connection = self.open(schema.UPGRADES[:1])
+        for number, (name, state, texts) in enumerate(
+            (
+                ("two", "closed", [encode(GIVEN_UP), encode(CLOSED), encode(GIVEN_UP)]),
+                ("none", "closed", [encode(CLOSED), b'{"type":"DocumentFetched","body":"CallbackGivenUp"}']),
+                ("open", "completed", [encode(GIVEN_UP)]),
+            ),
+            1,
+        ):
+            connection.execute(
+                "INSERT INTO streams (id, name, version, open, opened, changed, rank, state)"
+                " VALUES (?, ?, 3, ?, 1, 1, 40000, ?)",
+                (number, name, state != "closed", state),
+            )
+            connection.executemany(
+                "INSERT INTO events (stream, version, at, data) VALUES (?, ?, 1, ?)",
+                [(number, version, text.decode()) for version, text in enumerate(texts, 1)],
+            )
+        connection.close()
+        upgraded = self.open()
+        rows = upgraded.execute("SELECT stream, undelivered FROM calls ORDER BY stream").fetchall()
+        self.assertEqual(rows, [("none", 0), ("open", None), ("two", 2)])
+        self.assertTrue(Path(f"{self.path}.v1").exists())
+        (tables,) = upgraded.execute("SELECT sql FROM sqlite_master WHERE name = 'streams'").fetchone()
+        self.assertIn("/* callbacks that were given up", tables)
+
+    def test_lists_do_not_sort_what_they_do_not_show(self) -> None:
+        connection = self.open()
+        for condition in ("1", "(opened, stream) < (5, 'x')", "open", "undelivered > 0"):
+            plan = connection.execute(
+                f"EXPLAIN QUERY PLAN SELECT * FROM calls WHERE {condition}"
+                " ORDER BY opened DESC, stream DESC LIMIT 10"
+            ).fetchall()
+            self.assertNotIn("FOR ORDER BY", str(plan), condition)
 
     def test_a_new_file_needs_no_copy(self) -> None:
         self.open(self.ADDED)

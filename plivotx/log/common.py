@@ -1,12 +1,12 @@
 """What the back ends have in common: the text of events, the row of a stream, careful delivery."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.logger import Logger
 
 from plivotx.events import COLUMNS, Column, Event, Unknown, decode, encode
-from plivotx.log.interface import Conflict, Fenced, Recorded, Refused, Row
+from plivotx.log.interface import Conflict, Fenced, Recorded, Refused, Row, Wanted
 
 _log = Logger(namespace="plivotx.log")
 
@@ -50,11 +50,29 @@ def check_fence(stream: str, current: int, fence: int | None) -> None:
         raise Fenced(f"stream {stream!r}: fence {fence} is stale, {current} was taken since")
 
 
-def check_where(where: Mapping[str, Column]) -> None:
-    """Raise ValueError if *where* names a column that the read model lacks."""
-    for name in where:
+def check_wanted(wanted: Wanted) -> None:
+    """Raise ValueError if a column is asked for that the read model lacks."""
+    for name in wanted.where:
         if name not in COLUMNS:
             raise ValueError(f"the read model has no column {name!r}")
+
+
+def fits(row: Row, wanted: Wanted) -> bool:
+    """Whether *row* is one of those that are wanted."""
+    undelivered = row.columns["undelivered"]
+    return (
+        all(row.columns[name] in any_of(value) for name, value in wanted.where.items())
+        and (row.open or not wanted.open_only)
+        and (bool(undelivered) or not wanted.undelivered_only)
+        and (wanted.opened_from is None or row.opened >= wanted.opened_from)
+        and (wanted.opened_until is None or row.opened < wanted.opened_until)
+        and (wanted.after is None or row.cursor < wanted.after)
+    )
+
+
+def any_of(value: Column | tuple[Column, ...]) -> tuple[Column, ...]:
+    """The values of which any will do."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def hand_over(deliver: Callable[[Recorded], None], recorded: Recorded) -> None:

@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NewType, Protocol
+from typing import NewType, Protocol, TypeAlias
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -21,6 +21,8 @@ from plivotx.events import Column, Event
 Position = NewType("Position", str)
 START = Position("")
 """Before the first event."""
+Cursor: TypeAlias = tuple[float, str]
+"""Where a row stands in lists, which are in falling order of it: `Row.opened`, then the stream's name."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -49,6 +51,30 @@ class Row(msgspec.Struct, frozen=True):
     """Wall time of the latest event, seconds."""
     columns: Mapping[str, Column]
     """Every name of `plivotx.events.COLUMNS`; None where nothing is known."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where this row stands in lists."""
+        return self.opened, self.stream
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of the read model are asked for: those that fit all of it."""
+
+    where: Mapping[str, Column | tuple[Column, ...]] = {}
+    """By the name of a column its value, or several of which any will do."""
+    open_only: bool = False
+    undelivered_only: bool = False
+    """Only calls of which a callback was given up."""
+    opened_from: float | None = None
+    """Wall time, seconds; that moment included."""
+    opened_until: float | None = None
+    """Wall time, seconds; that moment not included."""
+    after: Cursor | None = None
+    """Only what a list shows below this row."""
+
+
+ALL = Wanted()
 
 
 class Refused(Exception):
@@ -122,14 +148,12 @@ class Log(Protocol):
     def call(self, stream: str) -> Deferred[Row | None]:
         """The read model's row of one stream."""
 
-    def calls(
-        self,
-        where: Mapping[str, Column] = {},
-        open_only: bool = False,
-        opened_before: float | None = None,
-        limit: int = 100,
-    ) -> Deferred[Sequence[Row]]:
-        """Rows whose columns equal *where*, newest first; *opened_before* continues a list."""
+    def calls(self, wanted: Wanted = ALL, limit: int = 100) -> Deferred[Sequence[Row]]:
+        """Some of the rows that are wanted, newest first.
+
+        The cursor of the last one as `Wanted.after` continues the list: no row is skipped and none
+        comes twice, whatever is opened meanwhile.
+        """
 
     def forget(self, closed_before: float) -> Deferred[int]:
         """Delete closed streams whose latest event is older than that wall time; fires with their number.

@@ -6,23 +6,24 @@ its command.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
 
-from plivotx.events import Column, Event
+from plivotx.events import Event
 from plivotx.log.common import (
     Standing,
     check_expected,
     check_fence,
-    check_where,
+    check_wanted,
+    fits,
     hand_over,
     texts,
     understood,
 )
-from plivotx.log.interface import START, Position, Recorded, Refused, Row, Unreadable, Unwritable
+from plivotx.log.interface import ALL, START, Position, Recorded, Refused, Row, Unreadable, Unwritable, Wanted
 
 _T = TypeVar("_T")
 
@@ -255,24 +256,15 @@ class MemoryLog:
         """See `plivotx.log.interface.Log.call`."""
         return self._answer(self.disk.standings.get(stream, Standing()).row(stream))
 
-    def calls(
-        self,
-        where: Mapping[str, Column] = {},
-        open_only: bool = False,
-        opened_before: float | None = None,
-        limit: int = 100,
-    ) -> Deferred[Sequence[Row]]:
+    def calls(self, wanted: Wanted = ALL, limit: int = 100) -> Deferred[Sequence[Row]]:
         """See `plivotx.log.interface.Log.calls`."""
-        check_where(where)
+        check_wanted(wanted)
         rows = [
             row
-            for stream, standing in reversed(self.disk.standings.items())
-            if (row := standing.row(stream)) is not None
-            and all(row.columns[name] == value for name, value in where.items())
-            and (row.open or not open_only)
-            and (opened_before is None or row.opened < opened_before)
+            for stream, standing in self.disk.standings.items()
+            if (row := standing.row(stream)) is not None and fits(row, wanted)
         ]
-        rows.sort(key=lambda row: -row.opened)
+        rows.sort(key=lambda row: row.cursor, reverse=True)
         return self._answer(rows[:limit])
 
     def _answer(self, answer: _T) -> Deferred[_T]:

@@ -8,7 +8,7 @@ has a connection of its own and notices when a server comes back without what wa
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 
 from plivotx.events import COLUMNS, Column, Event
 from plivotx.log import redis_scripts
-from plivotx.log.common import check_where, hand_over, texts, understood
+from plivotx.log.common import check_wanted, fits, hand_over, texts, understood
 from plivotx.log.interface import (
+    ALL,
     Conflict,
     Fenced,
     Position,
@@ -31,6 +32,7 @@ from plivotx.log.interface import (
     Unopenable,
     Unreadable,
     Unwritable,
+    Wanted,
 )
 from plivotx.log.redis_connection import Connection, understand
 
@@ -373,32 +375,29 @@ class RedisLog:
 
         return Deferred.fromCoroutine(call())
 
-    def calls(
-        self,
-        where: Mapping[str, Column] = {},
-        open_only: bool = False,
-        opened_before: float | None = None,
-        limit: int = 100,
-    ) -> Deferred[Sequence[Row]]:
+    def calls(self, wanted: Wanted = ALL, limit: int = 100) -> Deferred[Sequence[Row]]:
         """See `plivotx.log.interface.Log.calls`.  Rows are gone through one by one, the newest first."""
-        check_where(where)
+        check_wanted(wanted)
 
         async def calls() -> Sequence[Row]:
-            found: dict[str, Row] = {}  # by stream: calls that come in between shift the pages
-            keys = self._keys("open" if open_only else "calls")
-            begin = "+inf" if opened_before is None else f"({opened_before!r}"
+            found: dict[str, Row] = {}  # by stream: a page begins with those that are as old as the last
+            keys = self._keys("open" if wanted.open_only else "calls")
+            ends = [
+                each for each in (wanted.opened_until, wanted.after and wanted.after[0]) if each is not None
+            ]
+            begin = repr(min(ends)) if ends else "+inf"
+            end = "-inf" if wanted.opened_from is None else repr(wanted.opened_from)
             skip = 0
             while True:
-                arguments = [*self._keys_of("", "row"), begin, str(skip), str(PAGE)]
+                arguments = [*self._keys_of("", "row"), begin, end, str(skip), str(PAGE)]
                 page = _decode_entries(await self._ask(Unreadable, redis_scripts.ROWS, keys, arguments))
                 for row in _rows(page):
-                    if len(found) == limit:
-                        break
-                    if all(row.columns[name] == value for name, value in where.items()):
+                    if len(found) < limit and fits(row, wanted):
                         found.setdefault(row.stream, row)
                 if len(found) == limit or len(page) < PAGE:
                     return list(found.values())
-                skip += PAGE
+                oldest = _fields(page[-1])["opened"]
+                begin, skip = (begin, skip + PAGE) if oldest == begin else (oldest, 0)
 
         return Deferred.fromCoroutine(calls())
 
@@ -493,10 +492,15 @@ def _steps(events: Sequence[Event]) -> bytes:
     )
 
 
+def _fields(entry: _Entry) -> dict[str, str]:
+    """Names and values of an entry."""
+    _, flat = entry
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def _recorded(entry: _Entry) -> tuple[Recorded, str]:
     """An entry of the stream, and the position of the entry before it."""
-    position, flat = entry
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    position, fields = entry[0], _fields(entry)
     version, data = int(fields["version"]), fields["data"].encode()
     recorded = Recorded(
         position=Position(position),
@@ -511,11 +515,11 @@ def _recorded(entry: _Entry) -> tuple[Recorded, str]:
 
 def _rows(entries: Iterable[_Entry]) -> Iterator[Row]:
     """The rows of calls; a stream that is no call has none."""
-    for stream, flat in entries:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    for entry in entries:
+        fields = _fields(entry)
         if int(fields.get("rank", 0)):
             yield Row(
-                stream=stream,
+                stream=entry[0],
                 rank=int(fields["rank"]),
                 open=fields["open"] == "1",
                 opened=float(fields["opened"]),

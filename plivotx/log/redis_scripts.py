@@ -109,9 +109,9 @@ return cmsgpack.pack({{ARGV[1], redis.call('HGETALL', KEYS[1])}})
 """
 
 ROWS = """
--- KEYS: calls or open   ARGV: prefix of rows, where to begin, how many to skip, how many to give
+-- KEYS: calls or open   ARGV: prefix of rows, the newest and the oldest time, how many to skip and to give
 local rows = {}
-local names = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[2], '-inf', 'LIMIT', ARGV[3], ARGV[4])
+local names = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[2], ARGV[3], 'LIMIT', ARGV[4], ARGV[5])
 for n, name in ipairs(names) do
     rows[n] = {name, redis.call('HGETALL', ARGV[1] .. name)}
 end

@@ -63,6 +63,30 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
             FROM streams WHERE rank > 0
         """,
     ),
+    (  # 2: callbacks that were given up; lists in a strict order
+        """
+        ALTER TABLE streams ADD COLUMN
+            undelivered INTEGER /* callbacks that were given up, as of the last time the call was closed */
+        """,
+        # The encoder puts the type first in the text of an event.
+        """
+        UPDATE streams SET undelivered = (
+            SELECT count(*) FROM events
+            WHERE events.stream = streams.id AND data LIKE '{"type":"CallbackGivenUp"%'
+        ) WHERE state = 'closed'
+        """,
+        "DROP INDEX streams_opened",
+        "CREATE INDEX streams_opened ON streams (opened, name)",
+        "CREATE INDEX streams_undelivered ON streams (opened, name) WHERE undelivered > 0",
+        "DROP VIEW calls",
+        """
+        CREATE VIEW calls AS
+            SELECT name AS stream, rank, open, opened, changed,
+                   state, from_number, to_number, account_sid, switch, gateway, attempt,
+                   call_uuid, rang_at, answered_at, ended_at, cause, undelivered
+            FROM streams WHERE rank > 0
+        """,
+    ),
 )
 """Statements that make each version out of the one before; the first makes it out of an empty file.
 

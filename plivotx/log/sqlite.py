@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from queue import SimpleQueue
@@ -26,14 +26,16 @@ from twisted.python.failure import Failure
 from plivotx.events import COLUMNS, Column, Event
 from plivotx.log.common import (
     Standing,
+    any_of,
     check_expected,
     check_fence,
-    check_where,
+    check_wanted,
     hand_over,
     texts,
     understood,
 )
 from plivotx.log.interface import (
+    ALL,
     START,
     Position,
     Recorded,
@@ -42,6 +44,7 @@ from plivotx.log.interface import (
     Unopenable,
     Unreadable,
     Unwritable,
+    Wanted,
 )
 from plivotx.log.schema import another, connect
 
@@ -268,16 +271,10 @@ class SQLiteLog:
         """See `plivotx.log.interface.Log.call`."""
         return self._read(partial(_row, stream))
 
-    def calls(
-        self,
-        where: Mapping[str, Column] = {},
-        open_only: bool = False,
-        opened_before: float | None = None,
-        limit: int = 100,
-    ) -> Deferred[Sequence[Row]]:
+    def calls(self, wanted: Wanted = ALL, limit: int = 100) -> Deferred[Sequence[Row]]:
         """See `plivotx.log.interface.Log.calls`."""
-        check_where(where)
-        return self._read(partial(_rows, dict(where), open_only, opened_before, limit))
+        check_wanted(wanted)
+        return self._read(partial(_rows, wanted, limit))
 
     def _read(self, work: Callable[[sqlite3.Connection], _T]) -> Deferred[_T]:
         if self._closing:
@@ -525,22 +522,28 @@ def _row(stream: str, connection: sqlite3.Connection) -> Row | None:
     return None if found is None else _as_row(found)
 
 
-def _rows(
-    where: Mapping[str, Column],
-    open_only: bool,
-    opened_before: float | None,
-    limit: int,
-    connection: sqlite3.Connection,
-) -> Sequence[Row]:
-    terms = [f"{name} IS ?" for name in where]  # the names were checked
-    values: list[Column] = list(where.values())
-    if open_only:
+def _rows(wanted: Wanted, limit: int, connection: sqlite3.Connection) -> Sequence[Row]:
+    terms: list[str] = []
+    values: list[Column] = []
+    for name, value in wanted.where.items():  # the names were checked
+        choice = any_of(value)
+        terms.append(f"({' OR '.join([f'{name} IS ?'] * len(choice)) or '0'})")
+        values += choice
+    if wanted.open_only:
         terms.append("open")
-    if opened_before is not None:
+    if wanted.undelivered_only:
+        terms.append("undelivered > 0")
+    if wanted.opened_from is not None:
+        terms.append("opened >= ?")
+        values.append(wanted.opened_from)
+    if wanted.opened_until is not None:
         terms.append("opened < ?")
-        values.append(opened_before)
+        values.append(wanted.opened_until)
+    if wanted.after is not None:
+        terms.append("(opened, stream) < (?, ?)")
+        values += wanted.after
     rows = connection.execute(
-        f"SELECT * FROM calls WHERE {' AND '.join(terms) or '1'} ORDER BY opened DESC LIMIT ?",
+        f"SELECT * FROM calls WHERE {' AND '.join(terms) or '1'} ORDER BY opened DESC, stream DESC LIMIT ?",
         (*values, limit),
     )
     return [_as_row(row) for row in rows]

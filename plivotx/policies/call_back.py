@@ -53,6 +53,8 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
                 )
             earlier_were_tried = earlier_were_tried and each.tries > 0
         if call.ended and not call.closed and all(each.settled for each in call.owed):
-            yield Decide(stream=call.uuid, event=CallClosed())
+            undelivered = sum(each.given_up for each in call.owed)
+            closed = CallClosed(undelivered=undelivered, renewal=call.renewals)
+            yield Decide(stream=call.uuid, event=closed)
 
     return due

@@ -17,6 +17,7 @@ from plivotx.events import (
     CallbackFailed,
     CallbackGivenUp,
     CallbackOwed,
+    CallbackRenewed,
     CallClosed,
     CallEnded,
     CallRequested,
@@ -116,6 +117,8 @@ class Call(msgspec.Struct, frozen=True):
     script: Script = Script()
     ended: CallEnded | None = None
     closed: bool = False
+    renewals: int = 0
+    """How many times callbacks that were given up have been renewed."""
 
     @property
     def uuid(self) -> str:
@@ -258,6 +261,16 @@ def _callback_given_up(call: Call, event: CallbackGivenUp) -> _Fields:
     return _on_callback(call, event.key, given_up=True)
 
 
+def _callback_renewed(call: Call, event: CallbackRenewed) -> _Fields:
+    owed = tuple(
+        msgspec.structs.replace(each, given_up=False, tries=0)
+        if each.what.key == event.key and each.given_up
+        else each
+        for each in call.owed
+    )
+    return {"owed": owed, "closed": False, "renewals": max(call.renewals, event.renewal)}
+
+
 def _script(call: Call, **fields: Any) -> _Fields:
     return {"script": msgspec.structs.replace(call.script, **fields)}
 
@@ -316,6 +329,7 @@ _CHANGES: dict[type[Event], Callable[[Call, Any], _Fields]] = {
     CallbackDelivered: _callback_delivered,
     CallbackFailed: _callback_failed,
     CallbackGivenUp: _callback_given_up,
+    CallbackRenewed: _callback_renewed,
     DocumentFetched: _document_fetched,
     DocumentFailed: _document_failed,
     StepStarted: _step,
