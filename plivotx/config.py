@@ -75,6 +75,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     document_tries: int = 3
     document_retry_delay: float = 0.5
     max_document_bytes: int = 262_144
+    max_documents: int = 1000
+    """Documents of one call, one redirecting to the next, after which it is ended."""
+    play_folders: tuple[str, ...] = ("/usr/local/freeswitch/sounds", "/usr/share/freeswitch/sounds")
+    """Where on the switch's host the sounds are that documents may name by their whole path."""
+    record_folders: tuple[str, ...] = ("/usr/local/freeswitch/recordings", "/var/lib/freeswitch/recordings")
+    """Where on the switch's host recordings may be written (and played from); the first is the default."""
     retention_hours: int = 168
     """How long a closed call stays in the log."""
 
@@ -87,7 +93,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 SECTION = "plivotx"
 MOST = 10**9
 """No number is larger."""
-_LISTS = {"allowed_ips", "plugin_path", "extra_fs_vars", "application_networks"}
+_LISTS = {
+    "allowed_ips",
+    "plugin_path",
+    "extra_fs_vars",
+    "application_networks",
+    "play_folders",
+    "record_folders",
+}
 _AT_LEAST: dict[str, float] = {
     "max_call_duration": 1,
     "backstop_margin": 2,
@@ -102,6 +115,7 @@ _AT_LEAST: dict[str, float] = {
     "document_tries": 1,
     "document_retry_delay": 0,
     "max_document_bytes": 1,
+    "max_documents": 1,
     "retention_hours": 24,
 }
 
@@ -192,6 +206,8 @@ def _convert(field: str, text: str) -> Any:
         items = tuple(each.strip() for each in text.split(",") if each.strip())
         if field == "application_networks":
             return tuple(str(ipaddress.ip_network(each)) for each in items)
+        if field in ("play_folders", "record_folders"):
+            return tuple(map(_folder, items))
         return tuple(map(_address, items)) if field == "allowed_ips" else items
     default = getattr(Config(), field)
     if isinstance(default, int | float):
@@ -215,6 +231,13 @@ def _convert(field: str, text: str) -> Any:
     if field == "log" and not text.startswith(("sqlite:", "redis://", "memory:")):
         raise ValueError("must begin with sqlite:, redis:// or memory:")
     return text
+
+
+def _folder(text: str) -> str:
+    """A folder on the switch's host, in a form that can stand in a command for it."""
+    if not re.fullmatch("/[A-Za-z0-9_.@/-]*", text) or ".." in text.split("/"):
+        raise ValueError(f"{text} is no whole path of letters, digits and _ . @ -")
+    return re.sub("/+", "/", text).rstrip("/") or "/"
 
 
 def _address(text: str) -> str:

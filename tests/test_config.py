@@ -40,6 +40,9 @@ OTHERS = {
     "document_tries": ("9", 9),
     "document_retry_delay": ("2.5", 2.5),
     "max_document_bytes": ("1", 1),
+    "max_documents": ("2", 2),
+    "play_folders": ("/srv//sounds/, /srv/more", ("/srv/sounds", "/srv/more")),
+    "record_folders": ("/srv/recordings", ("/srv/recordings",)),
     "retention_hours": ("24", 24),
 }
 
@@ -151,6 +154,10 @@ class Complaints(Configured):
             "MAX_CALL_DURATION =",
             "MAX_CALL_DURATION = 10000000000",
             "BACKSTOP_MARGIN = 1",
+            "MAX_DOCUMENTS = 0",
+            "PLAY_FOLDERS = sounds",
+            "RECORD_FOLDERS = /srv/two words",
+            "RECORD_FOLDERS = /srv/../etc",
             "HTTP_TIMEOUT = 0",
             "HTTP_TIMEOUT = -1",
             "HTTP_TIMEOUT = nan",
