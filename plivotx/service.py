@@ -2,16 +2,20 @@
 
 import atexit
 import os
+import re
 import sys
 import time
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
+from OpenSSL.crypto import FILETYPE_PEM
+from OpenSSL.SSL import Error as SSLError
 from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -19,7 +23,15 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from plivotx import config as configuration
 from plivotx import plugins as plugin_loader
-from plivotx.config import Config, ConfigError, split_address
+from plivotx.config import (
+    EMULATOR,
+    Config,
+    ConfigError,
+    Loaded,
+    SwitchConfig,
+    split_address,
+    without_credentials,
+)
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
@@ -27,6 +39,7 @@ from plivotx.log.interface import Log, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.log.redis import RedisLog
 from plivotx.log.sqlite import SQLiteLog
+from plivotx.plugins import PluginError, Plugins
 from plivotx.rest.app import site
 from plivotx.server import Plivotx
 from plivotx.waiting import sleep
@@ -60,30 +73,72 @@ def open_log(config: Config, reactor: Any) -> "Deferred[Log]":
     return succeed(MemoryLog())
 
 
-def endpoint(config: Config, reactor: Any) -> IStreamClientEndpoint:
-    """Where the switch is: a real one, or the emulator within this process."""
-    if config.fs_inbound_address == "emulator":
-        emulated = Emulated(reactor, wall=time.time(), password=config.fs_inbound_password)
+def switches(config: Config, reactor: Any) -> dict[str, Switch]:
+    """All switches by name, none of them connected yet."""
+    dice = Random().random  # noqa: S311 - jitter
+    return {
+        each.name: Switch(each.name, endpoint(each, reactor), each.password, reactor, dice)
+        for each in config.switches
+    }
+
+
+def endpoint(switch: SwitchConfig, reactor: Any) -> IStreamClientEndpoint:
+    """Where a switch is: a real one, or an emulator of its own within this process."""
+    if switch.address == EMULATOR:
+        emulated = Emulated(reactor, wall=time.time(), password=switch.password)
         return Network(reactor, emulated).endpoint()
-    host, port = split_address(config.fs_inbound_address)
+    host, port = split_address(switch.address)
     return endpoints.HostnameEndpoint(reactor, host, port, timeout=10)
+
+
+def listening(config: Config, reactor: Any) -> IStreamServerEndpoint:
+    """Where the API listens; raises ConfigError."""
+    host, port = split_address(config.http_address)
+    if config.ssl:
+        context = certificate(config.ssl_cert)
+        return endpoints.SSL4ServerEndpoint(reactor, port, context, backlog=1024, interface=host)
+    return endpoints.TCP4ServerEndpoint(reactor, port, interface=host, backlog=1024)
+
+
+def certificate(path: str) -> CertificateOptions:
+    """What this PEM file holds: the server's certificate, those that lead to its root, and its key.
+
+    Raises ConfigError.
+    """
+    try:
+        content = Path(path).read_bytes()
+        blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content, re.DOTALL)
+        own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
+        (key,) = [
+            KeyPair.load(each, FILETYPE_PEM).original for each, kind in blocks if b"PRIVATE KEY" in kind
+        ]
+        options = CertificateOptions(privateKey=key, certificate=own, extraCertChain=chain)
+        options.getContext()  # it complains of a key that is another certificate's
+    except (OSError, ValueError, SSLError) as error:
+        raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {error}") from error
+    return options
 
 
 class PlivotxService(Service):
     """Everything, from `twistd plivotx`."""
 
-    def __init__(self, config: Config, reactor: Any) -> None:
-        self._config = config
+    def __init__(self, loaded: Loaded, plugins: Plugins, reactor: Any) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._plugins = plugins
         self._reactor = reactor
         self._log: Log | None = None
         self._server: Plivotx | None = None
         self._port: IListeningPort | None = None
         self._starting: Deferred[None] | None = None
         self._forgetting: Deferred[None] | None = None
-        self._plugins = plugin_loader.load([plugin_loader.shipped(), *map(Path, config.plugin_path)], config)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        for each in self._loaded.warnings:
+            lines.warn("{warning}", warning=each)
+        for each in self._loaded.notes:
+            lines.info("{note}", note=each)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -103,18 +158,9 @@ class PlivotxService(Service):
         pool.maxPersistentPerHost = 16
         pool._factory.noisy = False  # noqa: SLF001 - else each connection is two lines in the operator's log
         agent = Agent(reactor, connectTimeout=10, pool=pool)
-        switch = Switch(
-            "default",
-            endpoint(config, reactor),
-            config.fs_inbound_password,
-            reactor,
-            Random().random,  # noqa: S311 - jitter
-        )
-        self._server = Plivotx(config, self._log, {switch.name: switch}, agent, reactor, self._plugins)
+        self._server = Plivotx(config, self._log, switches(config, reactor), agent, reactor, self._plugins)
         await self._server.start()
-        host, port = split_address(config.http_address)
-        listening = endpoints.TCP4ServerEndpoint(reactor, port, interface=host, backlog=1024)
-        self._port = await listening.listen(site(self._server.api))
+        self._port = await listening(config, reactor).listen(site(self._server.api))
         lines.info("plivotx serves {where} under /v0.1/", where=self._port.getHost())
         for each in self._plugins.files:
             lines.debug("plugin {file}", file=each)
@@ -171,18 +217,59 @@ class Options(usage.Options):
         ["config", "c", None, "Configuration file; see conf/plivotx.conf for every key."],
     ]
     optFlags: ClassVar = [
-        ["check", None, "Read configuration and plugins, say what is wrong with them, and exit."],
+        [
+            "check",
+            None,
+            "Read configuration, plugins and certificate, say what is wrong with them, and exit.",
+        ],
     ]
 
     def postOptions(self) -> None:
         try:
-            self.config = configuration.load(self["config"], os.environ)
-            plugin_loader.load([plugin_loader.shipped(), *map(Path, self.config.plugin_path)], self.config)
-        except (ConfigError, plugin_loader.PluginError) as error:
-            raise usage.UsageError(f"\n{error}")
+            self.loaded = configuration.load(self["config"], os.environ)
+        except ConfigError as error:
+            _refuse([str(error)])
+        config, complaints = self.loaded.config, []
+        try:
+            folders = [plugin_loader.shipped(), *map(Path, config.plugin_path)]
+            self.plugins = plugin_loader.load(folders, config)
+        except PluginError as error:
+            complaints.append(str(error))
+        try:
+            if config.ssl:
+                certificate(config.ssl_cert)
+        except ConfigError as error:
+            complaints.append(str(error))
+        if complaints:
+            _refuse(complaints)
         if self["check"]:
-            print("the configuration is good")  # noqa: T201 - that is what was asked for
+            print("\n".join(findings(self["config"], self.loaded, self.plugins)))  # noqa: T201 - was asked for
             raise SystemExit(0)
+
+
+def _refuse(complaints: list[str]) -> NoReturn:
+    """End at once.  Twisted's UsageError would come after a page of help, on stdout, with status 0."""
+    sys.stderr.write("plivotx cannot start:\n" + "\n".join(complaints) + "\n")
+    raise SystemExit(1)
+
+
+def findings(path: str | None, loaded: Loaded, plugins: Plugins) -> list[str]:
+    """What --check says of a configuration that can be used; without any password."""
+    config = loaded.config
+    scheme = "https" if config.ssl else "http"
+    access = "credentials required" if config.auth_id else "no credentials required"
+    clients = ", ".join(config.allowed_ips) or "everywhere"
+    return [
+        f"configuration: {path or 'no file'}",
+        f"API: {scheme}://{config.http_address}/v0.1/, {access}, from {clients}",
+        *(f"switch {each.name}: {each.address}" for each in config.switches),
+        f"log: {without_credentials(config.log)}",
+        *(f"plugin: {each}" for each in plugins.files),
+        *(f"gateways {each.prefix or '(all)'}: rules of their own" for each in config.gateways),
+        *(f"warning: {each}" for each in loaded.warnings),
+        *(f"note: {each}" for each in loaded.notes),
+        "the configuration is good",
+    ]
 
 
 def makeService(options: Options) -> Service:
@@ -190,4 +277,4 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it chooses it; twistd has done so by now
 
     steady(reactor)
-    return PlivotxService(options.config, reactor)
+    return PlivotxService(options.loaded, options.plugins, reactor)

@@ -3,41 +3,90 @@
 import re
 from pathlib import Path
 
-import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from plivotx.config import Config, load
+from plivotx.config import GATEWAY_KEYS, KEYS, SWITCH_KEYS, Config, GatewayRules, Loaded, load
+from plivotx.old_keys import SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def written(value):
     """A default as a file has it."""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-DEFAULTS = {field.upper(): written(value) for field, value in msgspec.structs.asdict(Config()).items()}
+DEFAULTS = {key.upper(): written(getattr(Config(), key)) for key in KEYS}
+SECTION_DEFAULTS = {
+    **dict.fromkeys(SWITCH_KEYS),  # they have none
+    **{key: written(getattr(GatewayRules(), key)) for key in GATEWAY_KEYS},
+}
+PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+NEW, _, OLD = PAGE.partition("## Coming from an old default.conf")
+SAMPLE = ROOT / "conf" / "plivotx.conf"
 
 
 class Configuration(SynchronousTestCase):
     def test_the_page_has_a_row_for_each_key_in_order_with_its_default_and_meaning(self):
-        page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)` )?\| (.+) \|$", page, re.MULTILINE)
+        rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)` )?\| (.+) \|$", PAGE, re.MULTILINE)
         self.assertEqual([(name, default) for name, default, _ in rows], list(DEFAULTS.items()))
         self.assertTrue(all(len(meaning) > 10 for _, _, meaning in rows))
 
-    def test_the_sample_file_holds_each_key_as_a_comment_with_its_default_and_meaning(self):
-        text = (ROOT / "conf" / "plivotx.conf").read_text(encoding="utf-8")
-        rows = re.findall(r"^# (.+)\n#([A-Z_]+) =(?: (.*))?$", text, re.MULTILINE)
-        self.assertEqual([(name, default) for _, name, default in rows], list(DEFAULTS.items()))
-        self.assertTrue(all(len(meaning) > 10 for meaning, _, _ in rows))
+    def test_the_page_has_a_row_for_each_key_of_the_other_sections(self):
+        rows = re.findall(r"^\| `([a-z_]+)` \| (?:`?([^`|]*?)`? )?\| (.{10,}) \|$", NEW, re.MULTILINE)
+        expected = {**SECTION_DEFAULTS, "address": "required", "password": "FS_INBOUND_PASSWORD"}
+        self.assertEqual([(name, default) for name, default, _ in rows], list(expected.items()))
 
-    def test_the_sample_file_changes_nothing_as_it_is_nor_without_its_comment_signs(self):
-        sample = ROOT / "conf" / "plivotx.conf"
-        self.assertEqual(load(str(sample), {}), Config())
-        bare = Path(self.mktemp())
-        bare.write_text(
-            re.sub(r"^#(?=[A-Z_]+ =)", "", sample.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    def test_the_page_says_of_each_old_key_what_becomes_of_it(self):
+        rows = re.findall(r"^\| `([a-z_]+)` \| `([A-Z_]+)` \| (.+) \|$", OLD, re.MULTILINE)
+        expected = [
+            (
+                section,
+                key,
+                f"`{meaning.field.upper()}`"
+                if meaning.field
+                else f"a warning: {meaning.lacking}"
+                if meaning.lacking
+                else "not needed",
+            )
+            for section, keys in SECTIONS.items()
+            for key, meaning in keys.items()
+        ]
+        self.assertEqual(rows, expected)
+
+    def test_the_sections_that_the_page_shows_are_good(self):
+        shown = re.findall(r"^```ini\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+        self.assertEqual(len(shown), 2)
+        path = Path(self.mktemp())
+        path.write_text("".join(shown), encoding="utf-8")
+        config, *remarks = load(str(path), {})
+        self.assertEqual(remarks, [(), ()])
+        self.assertEqual([each.name for each in config.switches], ["east", "west"])
+        self.assertEqual(config.rules("sofia/gateway/carrier1/").cool_down, 300)
+
+    def test_the_sample_file_holds_each_key_as_a_comment_with_its_default_and_meaning(self):
+        text = SAMPLE.read_text(encoding="utf-8")
+        rows = re.findall(r"^# (.{10,})\n#([A-Za-z_]+) =(?: (.*))?$", text, re.MULTILINE)
+        examples = {"address": "10.0.0.5:8021", "password": "secret"}
+        self.assertEqual(
+            [(name, default) for _, name, default in rows],
+            list({**DEFAULTS, **SECTION_DEFAULTS, **examples}.items()),
         )
-        self.assertIn("\nLOG = ", bare.read_text())
-        self.assertEqual(load(str(bare), {}), Config())
+
+    def test_the_sample_file_changes_nothing_as_it_is_nor_without_the_comment_signs_of_its_keys(self):
+        self.assertEqual(load(str(SAMPLE), {}), Loaded(Config()))
+        bare = Path(self.mktemp())
+        text = re.sub(r"^#(?=[A-Z_]+ =)", "", SAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        bare.write_text(text, encoding="utf-8")
+        self.assertIn("\nLOG = ", text)
+        self.assertEqual(load(str(bare), {}), Loaded(Config()))
+        without_address = text.replace("\nFS_INBOUND_ADDRESS", "\n#FS_INBOUND_ADDRESS")
+        bare.write_text(
+            re.sub(r"^#(?=\[|[a-z_]+ =)", "", without_address, flags=re.MULTILINE), encoding="utf-8"
+        )
+        loaded = load(str(bare), {})
+        self.assertEqual([each.name for each in loaded.config.switches], ["east"])
+        self.assertEqual([each.prefix for each in loaded.config.gateways], ["sofia/gateway/carrier1/"])
+        self.assertEqual((loaded.warnings, loaded.notes), ((), ()))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from treq.client import HTTPClient
 from treq.testing import StubTreq
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
@@ -252,6 +252,19 @@ class WhoMayAsk(OverBytes):
             self.assertEqual(got, status, peer)
             if status == 401:
                 self.assertEqual(answer["Message"], "IP Auth Failed")
+
+    def test_or_whose_network_is(self):
+        config = Config(allowed_ips=("10.1.0.0/16", "2001:db8::/32"))
+        for peer, status in (
+            (IPv4Address("TCP", "10.1.255.255", 1), 200),
+            (IPv6Address("TCP", "::ffff:10.1.0.1", 1), 200),
+            (IPv6Address("TCP", "2001:db8::7", 1), 200),
+            (IPv4Address("TCP", "10.2.0.0", 1), 401),
+            (IPv6Address("TCP", "2001:db9::7", 1), 401),
+            (UNIXAddress(b"/run/plivotx"), 401),
+        ):
+            self.connect(config, peer)
+            self.assertEqual(self.post()[0], status, peer)
 
     def test_with_both_the_credentials_are_asked_for_first(self):
         self.connect(Config(auth_id="a", auth_token="b", allowed_ips=("10.0.0.1",)))

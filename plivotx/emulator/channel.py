@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plivotx.emulator.causes import CAUSES, SIP_STATUS
+from plivotx.causes import q850
+from plivotx.emulator.causes import SIP_STATUS
 from plivotx.emulator.dialstring import integer, true
 from plivotx.emulator.digits import Outgoing
 from plivotx.emulator.events import Headers
@@ -612,9 +613,3 @@ def codecs(text: str) -> list[str]:
     if text.startswith("^^") and len(text) > 3:
         delimiter, text = text[2], text[3:]
     return [each.strip().partition("@")[0].upper() for each in text.split(delimiter) if each.strip()]
-
-
-def q850(cause: str) -> int:
-    """The Q.850 number of a cause; FreeSWITCH's own causes have none and count as normal clearing."""
-    number = CAUSES.get(cause, 16)
-    return number if number <= 127 else 16

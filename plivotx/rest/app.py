@@ -24,7 +24,7 @@ from twisted.web.iweb import IAccessLogFormatter
 from werkzeug.exceptions import HTTPException
 from zope.interface import provider
 
-from plivotx.config import Config
+from plivotx.config import Config, within
 from plivotx.events import CallRequested
 from plivotx.log.interface import Refused, Unwritable
 from plivotx.rest.forms import BadForm, Check, call_requested
@@ -109,7 +109,7 @@ class Api:
             wanted = f"{config.auth_id}:{config.auth_token}".encode()
             if not hmac.compare_digest(given, wanted):
                 return "HTTP Auth Failed"
-        if config.allowed_ips and _peer(request.getClientAddress()) not in config.allowed_ips:
+        if config.allowed_ips and not within(_peer(request.getClientAddress()), config.allowed_ips):
             return "IP Auth Failed"
         return ""
 
@@ -184,7 +184,7 @@ def _basic(header: str) -> bytes:
 
 
 def _peer(address: IAddress) -> str:
-    return str(getattr(address, "host", "")).removeprefix("::ffff:")
+    return str(getattr(address, "host", ""))
 
 
 def _answer(
