@@ -136,9 +136,40 @@ class Step(Command, frozen=True, kw_only=True):
     arg: str
     returns: tuple[str, ...]
     """Channel variables to be kept of the result."""
+    variables: Pairs
+    """Channel variables that are set before; an empty value unsets one."""
     digest: str
     started: bool
     """Whether the log holds its `StepStarted`: then the channel is looked at before anything is sent."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.stream, "step", self.step)
+
+
+class StopStep(Command, frozen=True, kw_only=True):
+    """Break off what a step of the script runs on the channel, and leave the channel ready for the next one."""
+
+    step: str
+    channel: str
+    switch: str
+    returns: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.stream, "stop", self.step)
+
+
+class ApiStep(Command, frozen=True, kw_only=True):
+    """Run one API command of the switch, as a step of the script."""
+
+    step: str
+    switch: str
+    command: str
+    words: tuple[str, ...]
+    digest: str
+    started: bool
+    """Whether the log holds its `StepStarted`; it is sent again all the same, for nobody knows whether it ran."""
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -359,6 +359,8 @@ class Engine:
         failed = False
         try:
             version = await self._log.append(live.call.uuid, decisions, expected=expected)
+            for complaint in filter(None, (each.complaint for each in decisions)):
+                self.log_lines.warn("call {call}: {complaint}", call=live.call.uuid, complaint=complaint)
             await live.reached(version)
             live.failures.pop(_DECIDE, None)
         except Refused:

@@ -41,6 +41,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
         """How far the call has come; 0 for events that set no column."""
         return 0
 
+    @property
+    def complaint(self) -> str:
+        """What the operator should read of it in the log of the server; empty for what goes as it should."""
+        return ""
+
 
 COLUMNS: dict[str, str] = {
     "state": "TEXT",  # accepted, dialling, ringing, in-progress, completed, closed
@@ -190,6 +195,10 @@ class StepEnded(Event, frozen=True, kw_only=True):
     """The channel variables the step asked for, as far as they were set."""
     failed: str = ""
     """Why the step could not be done at all; empty for an ordinary end."""
+    stopped: bool = False
+    """The script broke it off."""
+    cut: bool = False
+    """The end of the channel cut it off; nothing of the script can be done on the channel any more."""
 
 
 # -- what the application did ----------------------------------------------------------------------
@@ -317,6 +326,8 @@ class StepStarted(Decision, frozen=True, kw_only=True):
     key: str
     digest: str
     """Of the command; a different one at replay means that the verb was changed by an upgrade."""
+    kind: str = "execute"
+    """``execute`` (an application of the switch), ``api`` (a command of the switch) or ``tell`` (a request)."""
 
 
 class VerbEnded(Decision, frozen=True, kw_only=True):
@@ -327,6 +338,15 @@ class VerbEnded(Decision, frozen=True, kw_only=True):
     name: str
 
 
+class VerbRound(Decision, frozen=True, kw_only=True):
+    """A verb has done all it does and begins anew; what it lived through is forgotten."""
+
+    document: int
+    verb: int
+    steps: int
+    """How many steps it had so far: the next ones are counted from there, so that no key comes twice."""
+
+
 class VerbAbandoned(Decision, frozen=True, kw_only=True):
     """A verb no longer does what was recorded of it (plivotx was upgraded in mid-call)."""
 
@@ -334,12 +354,32 @@ class VerbAbandoned(Decision, frozen=True, kw_only=True):
     verb: int
     why: str
 
+    @property
+    def complaint(self) -> str:
+        return f"verb {self.verb + 1} of document {self.document} is abandoned: {self.why}"
+
+
+class Redirected(Decision, frozen=True, kw_only=True):
+    """Another document takes the place of this one.  What it is asked for with is fixed here."""
+
+    document: int
+    """The one that is left."""
+    url: str
+    method: str
+    params: Pairs
+
 
 class ScriptEnded(Decision, frozen=True, kw_only=True):
-    """Nothing of the script is left to run; the call is hung up with *cause*."""
+    """Nothing of the script is left to run; the call is hung up with *cause*, if it is still up."""
 
     cause: str
     why: str
+    fault: bool = False
+    """Whether it ended because of what the application gave, or failed to give."""
+
+    @property
+    def complaint(self) -> str:
+        return self.why if self.fault else ""
 
 
 class CallEnded(Decision, frozen=True, kw_only=True):
@@ -405,7 +445,9 @@ _CLASSES: tuple[type[Event], ...] = (
     CallbackRenewed,
     StepStarted,
     VerbEnded,
+    VerbRound,
     VerbAbandoned,
+    Redirected,
     ScriptEnded,
     CallEnded,
     CallClosed,
@@ -431,7 +473,9 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     | CallbackRenewed
     | StepStarted
     | VerbEnded
+    | VerbRound
     | VerbAbandoned
+    | Redirected
     | ScriptEnded
     | CallEnded
     | CallClosed

@@ -9,7 +9,17 @@ from uuid import uuid4
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
-from plivotx.commands import At, FetchDocument, HangUp, Originate, PostCallback, Step, Watch
+from plivotx.commands import (
+    ApiStep,
+    At,
+    FetchDocument,
+    HangUp,
+    Originate,
+    PostCallback,
+    Step,
+    StopStep,
+    Watch,
+)
 from plivotx.config import Config
 from plivotx.engine import Engine
 from plivotx.esl.connections import Switch
@@ -47,15 +57,18 @@ class Plivotx:
         self.engine = Engine(
             log,
             policies=[
+                # before call_back, which closes the call once there is nothing more to be told
+                run_script(plugins.verbs, plugins.session, config),
                 call_back(plugins.callbacks, config),
                 dial_out(config),
                 keep_time(config),
-                run_script(plugins.verbs, plugins.session, config),
             ],
             handlers={
                 Originate: self.driving.originate,
                 Watch: self.driving.watch,
                 Step: self.driving.step,
+                StopStep: self.driving.stop_step,
+                ApiStep: self.driving.api_step,
                 HangUp: self.driving.hang_up,
                 At: timers.at,
                 PostCallback: web.post_callback,

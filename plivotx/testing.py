@@ -6,6 +6,7 @@ durable; its switch is the emulator, its application keeps what it was told.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -267,7 +268,7 @@ class Process:
         self.log = log
         agent = _MortalAgent(MemoryAgent(application, clock), clock)
         switch = Switch("default", endpoint, config.fs_inbound_password, clock, dice.random)
-        loaded = plugins.load([plugins.shipped()], config)
+        loaded = plugins.load([plugins.shipped(), *map(Path, config.plugin_path)], config)
         self.server = Plivotx(
             config, log, {"default": switch}, agent, clock, loaded, partial(_new_uuid, dice)
         )

@@ -58,7 +58,9 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         found=st.sampled_from(("event", "kept", "missing", "restart")),
     ),
     events.JobFailed: st.builds(events.JobFailed, channel=channels, cause=causes),
-    events.StepEnded: st.builds(events.StepEnded, key=step_keys, result=pairs, failed=texts),
+    events.StepEnded: st.builds(
+        events.StepEnded, key=step_keys, result=pairs, failed=texts, stopped=st.booleans(), cut=st.booleans()
+    ),
     events.DocumentFetched: st.builds(events.DocumentFetched, number=numbers, body=st.text(max_size=200)),
     events.DocumentFailed: st.builds(
         events.DocumentFailed, number=numbers, attempt=versions, why=texts, final=st.booleans()
@@ -83,10 +85,23 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
     ),
     events.CallbackGivenUp: st.builds(events.CallbackGivenUp, key=callback_keys, why=texts),
     events.CallbackRenewed: st.builds(events.CallbackRenewed, key=callback_keys, renewal=st.integers(1, 100)),
-    events.StepStarted: st.builds(events.StepStarted, key=step_keys, digest=texts),
+    events.StepStarted: st.builds(
+        events.StepStarted,
+        key=step_keys,
+        digest=texts,
+        kind=st.sampled_from(("execute", "api", "tell")) | texts,
+    ),
     events.VerbEnded: st.builds(events.VerbEnded, document=numbers, verb=numbers, name=texts),
+    events.VerbRound: st.builds(events.VerbRound, document=numbers, verb=numbers, steps=numbers),
+    events.Redirected: st.builds(
+        events.Redirected,
+        document=numbers,
+        url=urls,
+        method=st.sampled_from(("GET", "POST")),
+        params=pairs,
+    ),
     events.VerbAbandoned: st.builds(events.VerbAbandoned, document=numbers, verb=numbers, why=texts),
-    events.ScriptEnded: st.builds(events.ScriptEnded, cause=causes, why=texts),
+    events.ScriptEnded: st.builds(events.ScriptEnded, cause=causes, why=texts, fault=st.booleans()),
     events.CallEnded: st.builds(events.CallEnded, cause=causes, call_uuid=channels, at=times),
     events.CallClosed: st.builds(events.CallClosed, undelivered=numbers, renewal=st.integers(0, 100)),
 }

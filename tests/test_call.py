@@ -1,7 +1,8 @@
 """Properties of a call's projection and policies: facts come in any order, doubled, or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx import plugins
 from plivotx.commands import (
+    ApiStep,
     At,
     Command,
     Decide,
@@ -17,6 +19,7 @@ from plivotx.commands import (
     Originate,
     PostCallback,
     Step,
+    StopStep,
     Watch,
 )
 from plivotx.config import Config
@@ -40,10 +43,13 @@ from plivotx.events import (
     Gateway,
     JobFailed,
     LimitReached,
+    Redirected,
     ScriptEnded,
     StepEnded,
     StepStarted,
+    VerbAbandoned,
     VerbEnded,
+    VerbRound,
     decode,
     encode,
 )
@@ -51,16 +57,33 @@ from plivotx.policies import Policy
 from plivotx.policies.call_back import call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
-from plivotx.policies.run_script import run_script
+from plivotx.policies.run_script import MAX_IDLE, run_script
 from plivotx.projections.call import Call, channel_uuid, evolve
+from plivotx.restxml.script import (
+    Again,
+    Api,
+    Caller,
+    Execute,
+    Finish,
+    Goto,
+    Start,
+    Steps,
+    Stop,
+    Tell,
+    Verb,
+    Wait,
+    api,
+    do,
+    execute,
+)
 
 CONFIG = Config(callback_tries=3, document_tries=2)
 PLUGINS = plugins.load([Path(plugins.shipped())], CONFIG)
 POLICIES: list[Policy] = [
+    run_script(PLUGINS.verbs, PLUGINS.session, CONFIG),
     call_back(PLUGINS.callbacks, CONFIG),
     dial_out(CONFIG),
     keep_time(CONFIG),
-    run_script(PLUGINS.verbs, PLUGINS.session, CONFIG),
 ]
 REQUEST = "1b4e28ba-2fa1-4d30-8f2c-1f2e3d4c5b6a"
 FIRST = channel_uuid(REQUEST, "A", 1)
@@ -84,15 +107,15 @@ def request(gateways: int = 1, **fields: object) -> CallRequested:
     )
 
 
-def due(call: Call) -> list[Command]:
-    return [command for policy in POLICIES for command in policy(call)]
+def due(call: Call, policies: list[Policy] = POLICIES) -> list[Command]:
+    return [command for policy in policies for command in policy(call)]
 
 
-def settle(call: Call) -> tuple[Call, list[Event]]:
+def settle(call: Call, policies: list[Policy] = POLICIES) -> tuple[Call, list[Event]]:
     """Take every decision that is due, and those that follow from it."""
     decided: list[Event] = []
     for _ in range(50):
-        decision = next((each for each in due(call) if isinstance(each, Decide)), None)
+        decision = next((each for each in due(call, policies) if isinstance(each, Decide)), None)
         if decision is None:
             return call, decided
         decided.append(decision.event)
@@ -201,9 +224,11 @@ def outcome(command: Command, draw: st.DataObject) -> Iterator[Event]:
                 yield DocumentFetched(number=command.number, body=DOCUMENT)
             else:
                 yield DocumentFailed(number=command.number, attempt=command.attempt, why="500")
-        case Step():
+        case Step() | ApiStep():
             yield StepStarted(key=command.step, digest=command.digest)
             yield StepEnded(key=command.step)
+        case StopStep():
+            yield StepEnded(key=command.step, stopped=True)
 
 
 class Properties(SynchronousTestCase):
@@ -410,10 +435,13 @@ class Scripts(SynchronousTestCase):
     def steps(self, call: Call) -> list[tuple[str, str, bool]]:
         return [(each.step, each.arg, each.started) for each in due(call) if isinstance(each, Step)]
 
+    def digest(self, call: Call) -> str:
+        return next(each.digest for each in due(call) if isinstance(each, Step | ApiStep))
+
     def test_the_verbs_run_one_after_the_other_and_the_end_hangs_up(self):
         call = self.answered(DocumentFetched(number=1, body=DOCUMENT))
         self.assertEqual(self.steps(call), [("1/0/1", "silence_stream://2000", False)])
-        call = evolve(call, StepStarted(key="1/0/1", digest=due(call)[-1].digest))
+        call = evolve(call, StepStarted(key="1/0/1", digest=self.digest(call)))
         self.assertEqual(self.steps(call), [("1/0/1", "silence_stream://2000", True)])
         call, _ = settle(evolve(call, StepEnded(key="1/0/1")))
         self.assertEqual(self.steps(call), [("1/1/1", "silence_stream://1000", False)])
@@ -437,12 +465,271 @@ class Scripts(SynchronousTestCase):
     def test_a_document_that_cannot_be_fetched_ends_the_call(self):
         failures = [DocumentFailed(number=1, attempt=n, why="status 500") for n in (1, 2)]
         call = self.answered(*failures)
-        self.assertEqual((call.script.end.cause, call.script.end.why), ("NETWORK_OUT_OF_ORDER", "status 500"))
+        self.assertEqual(
+            (call.script.end.cause, call.script.end.why), ("NETWORK_OUT_OF_ORDER", "document 1: status 500")
+        )
+        self.assertEqual(call.script.end.complaint, call.script.end.why)
 
     def test_a_changed_verb_is_abandoned_and_the_next_one_runs(self):
         call = self.answered(DocumentFetched(number=1, body=DOCUMENT), StepStarted(key="1/0/1", digest="old"))
+        self.assertEqual(self.steps(call), [])
+        self.assertEqual([each.step for each in due(call) if isinstance(each, StopStep)], ["1/0/1"])
+        call, decided = settle(evolve(call, StepEnded(key="1/0/1", stopped=True)))
+        self.assertEqual([type(each) for each in decided], [VerbAbandoned])
+        self.assertIn("step 1/0/1 is recorded with another command", decided[0].complaint)
         self.assertEqual([step for step, _, _ in self.steps(call)], ["1/1/1"])
 
     def test_nothing_is_run_any_more_once_the_channel_is_gone(self):
         call = self.answered(DocumentFetched(number=1, body=DOCUMENT), ended())
         self.assertEqual(self.steps(call), [])
+
+
+class _Odd(Verb, frozen=True, kw_only=True):
+    """Does what a test wants; what it lived through is in *seen*."""
+
+    body: ClassVar[Callable[[Caller], Steps]]
+
+    def run(self, call: Caller) -> Steps:
+        return (yield from type(self).body(call))
+
+
+class Outcomes(SynchronousTestCase):
+    """What verbs may do and return, by a verb of the test."""
+
+    def setUp(self) -> None:
+        self.session = lambda call: (("Document", str(call.script.number)),)
+
+    def policies(self, body: Callable[[Caller], Steps], config: Config = CONFIG) -> list[Policy]:
+        verb = type("Odd", (_Odd,), {"body": staticmethod(body)}, frozen=True, kw_only=True)
+        return [run_script({"Odd": verb, "Wait": PLUGINS.verbs["Wait"]}, self.session, config), *POLICIES[1:]]
+
+    def begin(self, body: Callable[[Caller], Steps], config: Config = CONFIG) -> None:
+        self.running = self.policies(body, config)
+        self.call = evolve(None, request())
+        for event in (started(), answered()):
+            self.tell(event)
+        self.tell(DocumentFetched(number=1, body="<Response><Odd/><Wait/></Response>"))
+
+    def tell(self, event: Event) -> list[Event]:
+        self.call, decided = settle(evolve(self.call, event), self.running)
+        return decided
+
+    def due(self, *kinds: type[Command]) -> list[Command]:
+        return [each for each in due(self.call, self.running) if isinstance(each, kinds)]
+
+    def start(self, command: Step | ApiStep) -> None:
+        self.tell(StepStarted(key=command.step, digest=command.digest))
+
+    def test_a_redirect_fetches_what_it_names_from_that_event_alone(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from ()
+            return Goto("http://app/next/", "GET", (("Digits", "1"),))
+
+        self.begin(body)
+        (event,) = [self.call.script.source]
+        self.assertEqual(
+            event,
+            Redirected(
+                document=1, url="http://app/next/", method="GET", params=(("Document", "2"), ("Digits", "1"))
+            ),
+        )
+        (fetch,) = self.due(FetchDocument)
+        self.assertEqual(
+            (fetch.number, fetch.url, fetch.method, fetch.params), (2, event.url, event.method, event.params)
+        )
+        self.tell(StepEnded(key="1/0/1"))  # of the old document: of no meaning
+        self.assertEqual(self.call.script.history, ())
+        self.tell(DocumentFetched(number=2, body=DOCUMENT))
+        self.assertEqual([each.step for each in self.due(Step)], ["2/0/1"])
+
+    def test_without_a_method_the_configuration_says_how(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from ()
+            return Goto("http://app/next/")
+
+        self.begin(body, Config(default_http_method="GET"))
+        self.assertEqual([each.method for each in self.due(FetchDocument)], ["GET"])
+
+    def circle(self, body: Callable[[Caller], Steps], config: Config = CONFIG) -> int:
+        """How many documents there were until the script ended."""
+        self.begin(body, config)
+        while not self.call.script.end:
+            for step in self.due(Step):
+                self.start(step)
+                self.tell(StepEnded(key=step.step))
+            number = self.call.script.number
+            self.tell(DocumentFetched(number=number, body="<Response><Odd/></Response>"))
+        return self.call.script.number
+
+    def test_documents_that_only_lead_to_each_other_end_the_call(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from ()
+            return Goto("http://app/round/")
+
+        self.assertEqual(self.circle(body), MAX_IDLE + 1)
+        end = self.call.script.end
+        self.assertEqual((end.cause, end.fault), ("PROTOCOL_ERROR", True))
+        self.assertIn("document 51, POST http://app/round/: Odd leads to http://app/round/, and", end.why)
+
+    def test_documents_that_do_something_may_lead_to_each_other_for_long(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from execute("playback", "x")
+            return Goto("http://app/round/")
+
+        self.assertEqual(self.circle(body, Config(max_documents=120)), 120)
+        self.assertIn("120 documents (MAX_DOCUMENTS)", self.call.script.end.complaint)
+
+    def test_a_verb_may_begin_anew_and_its_keys_go_on(self) -> None:
+        rounds = []
+
+        def body(call: Caller) -> Steps:
+            rounds.append(call.round)
+            yield from execute("playback", "x")
+            return Again() if call.round < 2 else None
+
+        self.begin(body)
+        for number in (1, 2, 3):
+            (step,) = self.due(Step)
+            self.assertEqual(step.step, f"1/0/{number}")
+            self.start(step)
+            decided = self.tell(StepEnded(key=step.step))
+            if number < 3:
+                self.assertEqual(decided, [VerbRound(document=1, verb=0, steps=number)])
+                self.assertEqual(self.call.script.history, ())
+                self.tell(StepEnded(key=step.step))  # twice: of an earlier round by now
+                self.assertEqual(self.call.script.history, ())
+        self.assertEqual(set(rounds), {0, 1, 2})
+        self.assertEqual([each.step for each in self.due(Step)], ["1/1/1"])
+
+    def test_a_verb_that_begins_anew_without_doing_anything_is_abandoned(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from ()
+            return Again()
+
+        self.begin(body)
+        self.assertEqual([each.step for each in self.due(Step)], ["1/1/1"])
+
+    def test_only_one_application_runs_at_a_time(self) -> None:
+        def body(call: Caller) -> Steps:
+            first = yield Start(Execute("playback", "a"))
+            second = yield Start(Execute("playback", "b"))
+            yield Start(Api("uuid_x", (call.channel,)))
+            yield Wait(second)
+            yield Wait(first)
+
+        self.begin(body)
+        self.assertEqual([each.step for each in self.due(Step, ApiStep)], ["1/0/1", "1/0/3"])
+        (first,) = self.due(Step)
+        self.start(first)
+        self.tell(StepEnded(key="1/0/1"))
+        self.assertEqual([each.step for each in self.due(Step)], ["1/0/2"])
+        (command,) = self.due(ApiStep)
+        self.assertEqual((command.command, command.words), ("uuid_x", (FIRST,)))
+
+    def test_a_step_may_be_broken_off_and_the_next_one_waits_for_it(self) -> None:
+        def body(call: Caller) -> Steps:
+            key = yield Start(Execute("playback", "a"))
+            yield from api("uuid_x")
+            yield Stop(key)
+            yield from execute("playback", "b")
+
+        self.begin(body)
+        step, command = self.due(Step, ApiStep)
+        self.start(step)
+        self.start(command)
+        self.tell(StepEnded(key=command.step))
+        (stop,) = self.due(Step, StopStep)
+        self.assertEqual((type(stop), stop.step), (StopStep, step.step))
+        self.tell(StepEnded(key=step.step, stopped=True))
+        self.assertEqual([each.arg for each in self.due(Step)], ["b"])
+
+    def test_a_step_that_is_broken_off_before_it_began_never_begins(self) -> None:
+        def body(call: Caller) -> Steps:
+            key = yield Start(Execute("playback", "a"))
+            yield Stop(key)
+            heard = yield Wait(key)
+            return Finish("X", str(heard.stopped))
+
+        self.begin(body)
+        self.assertEqual(self.due(Step, StopStep), [])
+        self.assertEqual(self.call.script.end.why, "True")
+
+    def test_a_verb_that_is_over_has_what_it_left_running_broken_off_first(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield Start(Execute("playback", "a"))
+            yield from api("uuid_x")
+            return Goto("http://app/next/")
+
+        self.begin(body)
+        step, command = self.due(Step, ApiStep)
+        self.start(step)
+        self.tell(StepEnded(key=command.step))
+        self.assertEqual([each.step for each in self.due(StopStep)], ["1/0/1"])
+        self.assertIsNone(self.call.script.source)
+        self.tell(StepEnded(key="1/0/1", stopped=True))
+        self.assertEqual([each.number for each in self.due(FetchDocument)], [2])
+
+    def notify(self, call: Caller) -> Steps:
+        told = yield from do(Tell("http://app/notice/", "GET", (("a", "b"),)))
+        return Finish("X", told.failed)
+
+    def test_the_application_is_told_once_it_was_tried(self) -> None:
+        self.begin(self.notify)
+        (owed,) = [each.what for each in self.call.owed]
+        self.assertEqual(
+            owed,
+            CallbackOwed(
+                key="1/0/1",
+                url="http://app/notice/",
+                method="GET",
+                params=(("Document", "1"), ("a", "b")),
+            ),
+        )
+        self.assertEqual([each.delivery for each in self.due(PostCallback)], ["1/0/1"])
+        self.assertIsNone(self.call.script.end)
+        self.tell(CallbackDelivered(key="1/0/1", attempt=1, status=200))
+        self.assertEqual(self.call.script.end.why, "")
+
+    def test_what_fails_to_be_told_is_tried_again_and_the_script_goes_on(self) -> None:
+        self.begin(self.notify)
+        self.tell(CallbackFailed(key="1/0/1", attempt=1, why="status 500"))
+        self.assertEqual(self.call.script.end.why, "status 500")
+        self.assertEqual([each.attempt for each in self.due(PostCallback)], [2])
+
+    def test_when_the_caller_is_gone_only_tidings_are_left(self) -> None:
+        def body(call: Caller) -> Steps:
+            heard = yield from execute("record", "x", ("record_ms",))
+            yield from do(Tell("http://app/recorded/", params=tuple(heard.vars.items())))
+            yield from do(Tell("http://app/also/"))
+            yield from execute("playback", "never")
+            return Goto("http://app/never/")
+
+        self.begin(body)
+        (step,) = self.due(Step)
+        self.start(step)
+        self.tell(StepEnded(key=step.step, result=(("record_ms", "900"),), cut=True))
+        self.assertEqual(self.due(Step, FetchDocument, PostCallback), [])  # it will soon be gone
+        decided = self.tell(ended())
+        kinds = [type(each) for each in decided]
+        self.assertEqual(kinds, [StepStarted, CallbackOwed, CallEnded, CallbackOwed])
+        self.assertEqual(decided[1].params, (("Document", "1"), ("record_ms", "900")))
+        self.tell(CallbackDelivered(key="1/0/2", attempt=1, status=200))
+        self.assertEqual([each.delivery for each in self.due(PostCallback)], ["hangup"])
+        self.tell(CallbackDelivered(key="hangup", attempt=1, status=200))
+        self.assertEqual([each.delivery for each in self.due(PostCallback)], ["1/0/3"])
+        self.assertFalse(self.call.closed)
+        decided = self.tell(CallbackDelivered(key="1/0/3", attempt=1, status=200))
+        self.assertEqual([type(each) for each in decided], [StepEnded, ScriptEnded, CallClosed])
+        self.assertEqual(decided[1].cause, "NORMAL_CLEARING")
+
+    def test_a_verb_that_had_not_begun_is_not_asked_when_the_caller_is_gone(self) -> None:
+        self.begin(self.notify)
+        call = evolve(None, request())
+        for event in (
+            started(),
+            answered(),
+            DocumentFetched(number=1, body="<Response><Odd/></Response>"),
+            ended(),
+        ):
+            call = evolve(call, event)
+        self.assertEqual(list(self.running[0](call)), [])

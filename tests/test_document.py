@@ -33,7 +33,8 @@ class Must(Verb, frozen=True, kw_only=True):
 
 
 VERBS = {"Say": Say, "Must": Must}
-OURS = plugins.load([plugins.shipped()], Config()).verbs
+CONFIG = Config()
+OURS = plugins.load([plugins.shipped()], CONFIG).verbs
 PIECES = """
     < > </ /> <? ?> <!-- --> <![CDATA[ ]]> & ; " ' = <Response> </Response> <Response/> <Wait/> <Wait <Hangup/> length='5'
     length= length='x' reason='busy' <!DOCTYPE x> <!ENTITY &amp; &lt; &x; &#0; &#x41; &#xD800; xmlns='u' a:b <?xml version='1.0'
@@ -43,13 +44,13 @@ PIECES = """
 
 def one(text):
     """The one verb of a document with this content."""
-    (verb,) = parse(f"<Response>{text}</Response>", VERBS)
+    (verb,) = parse(f"<Response>{text}</Response>", VERBS, CONFIG)
     return verb
 
 
 class Documents(SynchronousTestCase):
     def refused(self, text, why, line=None, column=None):
-        error = self.assertRaises(DocumentError, parse, text, VERBS)
+        error = self.assertRaises(DocumentError, parse, text, VERBS, CONFIG)
         self.assertIn(why, str(error))
         self.assertTrue(str(error).startswith(f"line {error.line}, column {error.column}: "), str(error))
         self.assertNotIn("line", error.why)
@@ -62,15 +63,17 @@ class Verbs(Documents):
     def test_come_in_their_order(self):
         self.assertEqual(
             parse(
-                "<Response>\n <Say>a</Say> <!-- x -->\n<Must url='http://a'/><?pi x?><Say/></Response>", VERBS
+                "<Response>\n <Say>a</Say> <!-- x -->\n<Must url='http://a'/><?pi x?><Say/></Response>",
+                VERBS,
+                CONFIG,
             ),
             (Say(text="a"), Must(url="http://a"), Say()),
         )
 
     def test_may_be_none_at_all(self):
-        self.assertEqual(parse("<Response/>", VERBS), ())
+        self.assertEqual(parse("<Response/>", VERBS, CONFIG), ())
         self.assertEqual(
-            parse("<?xml version='1.0'?>\n<Response> text of no meaning </Response>\n", VERBS), ()
+            parse("<?xml version='1.0'?>\n<Response> text of no meaning </Response>\n", VERBS, CONFIG), ()
         )
 
     def test_have_the_attributes_of_their_fields(self):
@@ -91,10 +94,10 @@ class Verbs(Documents):
     def test_are_read_whatever_encoding_was_declared(self):
         for name in ("iso-8859-1", "utf-16", "klingon"):
             text = f"<?xml version='1.0' encoding='{name}'?><Response><Say>é你</Say></Response>"
-            self.assertEqual(parse(text, VERBS), (Say(text="é你"),))
+            self.assertEqual(parse(text, VERBS, CONFIG), (Say(text="é你"),))
 
     def test_of_ours_are_known(self):
-        document = parse("<Response><Wait length='5'/><Hangup reason='busy'/></Response>", OURS)
+        document = parse("<Response><Wait length='5'/><Hangup reason='busy'/></Response>", OURS, CONFIG)
         self.assertEqual([type(each).__name__ for each in document], ["Wait", "Hangup"])
         self.assertEqual((document[0].length, document[1].reason), (5, "busy"))
 
@@ -118,14 +121,13 @@ class Errors(Documents):
             ("loop='\u0665'", "loop", "\u0665"),
             (f"loop='{10**30}'", "loop", str(10**30)),
             ("voice='a' rate='fast'", "rate", "fast"),
-            ("loud='yes'", "loud", "yes"),
         ):
             self.refused(
                 f"<Response><Say {attributes}/></Response>", f"Say: attribute {name}={value!r} is wrong: "
             )
 
     def test_tell_of_an_attribute_that_is_missing(self):
-        self.refused("<Response><Must/></Response>", "Must: Object missing required field `url`")
+        self.refused("<Response><Must/></Response>", "Must: attribute url is missing: it must be a text")
 
     def test_tell_what_a_verb_itself_refuses(self):
         self.refused("<Response><Must url='x'/></Response>", "Must: url is no URL")
@@ -200,18 +202,19 @@ class Attacks(Documents):
 
     def test_by_number_are_refused(self):
         self.assertEqual(
-            len(parse(f"<Response>{'<Say/>' * (MAX_ELEMENTS - 1)}</Response>", VERBS)), MAX_ELEMENTS - 1
+            len(parse(f"<Response>{'<Say/>' * (MAX_ELEMENTS - 1)}</Response>", VERBS, CONFIG)),
+            MAX_ELEMENTS - 1,
         )
         self.refused(f"<Response>{'<Say/>' * MAX_ELEMENTS}</Response>", f"more than {MAX_ELEMENTS} elements")
 
     def test_by_length_are_refused(self):
         text = "<Response><Say>" + "é" * (MAX_CHARACTERS - 33) + "</Say></Response>"
-        self.assertEqual(len(parse(text + " ", VERBS)[0].text), MAX_CHARACTERS - 33)
+        self.assertEqual(len(parse(text + " ", VERBS, CONFIG)[0].text), MAX_CHARACTERS - 33)
         self.refused(text + " " * (MAX_CHARACTERS - len(text) + 1), f"more than {MAX_CHARACTERS} characters")
 
     def test_by_many_attributes_and_long_names_are_survived(self):
         many = " ".join(f"a{n}='{n}'" for n in range(12_000))
-        self.assertEqual(parse(f"<Response><Say {many}/></Response>", VERBS), (Say(),))
+        self.assertEqual(parse(f"<Response><Say {many}/></Response>", VERBS, CONFIG), (Say(),))
 
     def test_do_not_fill_the_log_with_their_names(self):
         for text in (
@@ -220,13 +223,13 @@ class Attacks(Documents):
             f"<Response><Say><{'a' * 100_000}/></Say></Response>",
             f"<Response><Say loop='{'é' * 100_000}'/></Response>",
         ):
-            self.assertLess(len(str(self.assertRaises(DocumentError, parse, text, VERBS))), 300)
+            self.assertLess(len(str(self.assertRaises(DocumentError, parse, text, VERBS, CONFIG))), 300)
 
 
 class AnyText(SynchronousTestCase):
     def read(self, text):
         try:
-            verbs = parse(text, OURS)
+            verbs = parse(text, OURS, CONFIG)
         except DocumentError as error:
             self.assertGreaterEqual(error.line, 1)
             self.assertGreaterEqual(error.column, 1)

@@ -562,3 +562,41 @@ class WhatIsKept(SynchronousTestCase):
     @given(st.text(max_size=60) | st.text("A0|_\n", max_size=30))
     def test_any_text(self, line: str) -> None:
         self.assertIsInstance(dialstring.parse_kept(line), Kept | None)
+
+
+class ApiLines(SynchronousTestCase):
+    def test_have_their_words_as_they_are(self):
+        self.assertEqual(
+            dialstring.api("uuid_record", ("u-1", "start", "/var/x/a_1.mp3", "60")),
+            "uuid_record u-1 start /var/x/a_1.mp3 60",
+        )
+        self.assertEqual(dialstring.api("strftime", ("%Y%m%d-%H%M%S",)), "strftime %Y%m%d-%H%M%S")
+        self.assertEqual(dialstring.api("status", ()), "status")
+
+    def test_refuse_what_is_no_word(self):
+        for word in (
+            "",
+            "a b",
+            "a\n\nexit",
+            "a'b",
+            'a"',
+            "a\\sb",
+            "${x}",
+            "a&",
+            "a|b",
+            "{a=b}x",
+            "a;;é",
+            "\0",
+        ):
+            self.assertRaises(dialstring.Unsafe, dialstring.api, "uuid_x", ("a", word))
+        for command in ("", "a b", "Status", "status\n"):
+            self.assertRaises(dialstring.Unsafe, dialstring.api, command, ())
+        self.assertRaises(dialstring.Unsafe, dialstring.api, "reload", ("mod_event_socket",))
+
+    @given(st.text(), st.lists(st.text()))
+    def test_hold_as_many_words_as_were_given_or_are_refused(self, command, words):
+        try:
+            line = dialstring.api(command, words)
+        except dialstring.Unsafe:
+            return
+        self.assertEqual(line.split(), [command, *words])

@@ -11,7 +11,7 @@ from plivotx.events import CallRequested, Gateway
 from plivotx.plugins import PluginError
 from plivotx.projections.call import Call
 from plivotx.restxml.document import parse
-from plivotx.restxml.script import Execute, Waiting, replay
+from plivotx.restxml.script import Caller, Execute, Running, Waiting, replay
 
 CALL = Call(
     request=CallRequested(
@@ -31,7 +31,7 @@ BEEP = """\
     class Beep(Verb, frozen=True, kw_only=True):
         times: int = 1
 
-        def run(self):
+        def run(self, call):
             for _ in range(self.times):
                 yield from execute("playback", "tone_stream://%(200,0,800)")
 
@@ -88,9 +88,11 @@ class AnOperatorsOwn(Loading):
     def test_verb_of_ten_lines_works(self):
         self.write("beep.py", BEEP)
         loaded = self.load()
-        (verb,) = parse("<Response><Beep times='2'/></Response>", loaded.verbs)
+        (verb,) = parse("<Response><Beep times='2'/></Response>", loaded.verbs, Config())
         beep = Execute("playback", "tone_stream://%(200,0,800)")
-        self.assertEqual(replay(verb, "1/0", ()), Waiting((("1/0/1", beep, False),)))
+        caller = Caller(channel="c", request=CALL.request, config=Config())
+        where = replay(verb, caller, "1/0", ())
+        self.assertEqual(where, Waiting((Running("1/0/1", beep, started=False),)))
         self.assertIn("Wait", loaded.verbs)
 
     def test_callbacks_are_told_after_ours_in_the_order_of_the_files(self):

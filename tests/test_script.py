@@ -6,40 +6,74 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from plivotx.events import StepEnded, StepStarted
+from plivotx.config import Config
+from plivotx.events import CallRequested, Gateway, StepEnded, StepStarted
+from plivotx.restxml import script
 from plivotx.restxml.script import (
     MAX_STEPS,
+    Again,
+    Api,
+    Caller,
     Changed,
     Ended,
     Execute,
     Finish,
     Gone,
+    Goto,
     Over,
+    Running,
     Start,
+    Stop,
+    Tell,
     Verb,
     Wait,
     Waiting,
+    api,
+    do,
     execute,
-    replay,
+    kind,
 )
 
 BEEP = Execute("playback", "tone_stream://beep")
 LISTEN = Execute("play_and_get_digits", "1 1", ("digit",))
+NOTICE = Tell("http://app/notice/")
 MENU = Execute("playback", "menu")
 PAGE = "1/0"
 
 
+CALLER = Caller(
+    channel="c",
+    request=CallRequested(
+        request_uuid="r",
+        from_number="1",
+        to_number="2",
+        gateways=(Gateway(prefix="user/"),),
+        answer_url="http://a/",
+        hangup_url="http://a/",
+    ),
+    config=Config(),
+)
+
+
+def replay(verb, page, history, **more):
+    return script.replay(verb, CALLER, page, history, **more)
+
+
 def started(number, command):
-    return StepStarted(key=f"{PAGE}/{number}", digest=command.digest)
+    return StepStarted(key=f"{PAGE}/{number}", digest=command.digest, kind=kind(command))
 
 
-def ended(number, *result, failed=""):
-    return StepEnded(key=f"{PAGE}/{number}", result=result, failed=failed)
+def ended(number, *result, **more):
+    return StepEnded(key=f"{PAGE}/{number}", result=result, **more)
+
+
+def step(number, command, known, stop=False):
+    return Running(f"{PAGE}/{number}", command, known, stop)
 
 
 def runs(*steps):
     """Where a verb stands that has these steps running: number, command, whether its start is on record."""
-    return Waiting(tuple((f"{PAGE}/{number}", command, known) for number, command, known in steps))
+    return Waiting(tuple(step(*each) for each in steps))
 
 
 class Menu(Verb, frozen=True, kw_only=True):
@@ -47,7 +81,7 @@ class Menu(Verb, frozen=True, kw_only=True):
 
     tries: int = 3
 
-    def run(self):
+    def run(self, call):
         for _ in range(self.tries):
             heard = yield from execute(LISTEN.app, LISTEN.arg, LISTEN.returns)
             if isinstance(heard, Gone):
@@ -63,7 +97,7 @@ class Menu(Verb, frozen=True, kw_only=True):
 class Both(Verb, frozen=True, kw_only=True):
     """Lets two steps run at once, and waits for the second one first."""
 
-    def run(self):
+    def run(self, call):
         first = yield Start(BEEP)
         second = yield Start(LISTEN)
         yield Wait(second)
@@ -72,7 +106,7 @@ class Both(Verb, frozen=True, kw_only=True):
 
 def verb(body):
     """A verb of this one use, with *body* for its run."""
-    return type("Odd", (Verb,), {"run": lambda self: body()}, frozen=True, kw_only=True)()
+    return type("Odd", (Verb,), {"run": lambda self, call: body()}, frozen=True, kw_only=True)()
 
 
 class AVerb(SynchronousTestCase):
@@ -87,31 +121,30 @@ class AVerb(SynchronousTestCase):
         self.assertEqual(replay(Menu(), PAGE, history[:2]), runs((2, LISTEN, False)))
         self.assertEqual(replay(Menu(), PAGE, history), runs((3, Execute(MENU.app, "7"), False)))
         history += [started(3, Execute(MENU.app, "7")), ended(3)]
-        self.assertEqual(replay(Menu(), PAGE, history), Over(finish=None))
+        self.assertEqual(replay(Menu(), PAGE, history), Over(None, steps=3))
 
     def test_may_end_the_call(self):
         history = [ended(1), ended(2), ended(3)]
         self.assertEqual(
             replay(Menu(), PAGE, history),
-            Over(finish=Finish(cause="NO_USER_RESPONSE", why="nothing was pressed")),
+            Over(Finish(cause="NO_USER_RESPONSE", why="nothing was pressed"), steps=3),
         )
 
     def test_hears_why_a_step_failed(self):
         self.assertEqual(
-            replay(Menu(), PAGE, [ended(1, failed="no such application")]).finish.why, "no such application"
+            replay(Menu(), PAGE, [ended(1, failed="no such application")]).outcome.why, "no such application"
         )
 
     def test_that_does_nothing_is_over(self):
-        self.assertEqual(replay(Menu(tries=0), PAGE, ()).finish.cause, "NO_USER_RESPONSE")
+        self.assertEqual(replay(Menu(tries=0), PAGE, ()).outcome.cause, "NO_USER_RESPONSE")
 
     def test_may_have_several_steps_at_once(self):
         self.assertEqual(replay(Both(), PAGE, ()), runs((1, BEEP, False), (2, LISTEN, False)))
         self.assertEqual(
-            replay(Both(), PAGE, [started(1, BEEP), started(2, LISTEN), ended(1)]),
-            runs((1, BEEP, True), (2, LISTEN, True)),
+            replay(Both(), PAGE, [started(1, BEEP), started(2, LISTEN), ended(1)]), runs((2, LISTEN, True))
         )
         self.assertEqual(replay(Both(), PAGE, [ended(2)]), runs((1, BEEP, False)))
-        self.assertEqual(replay(Both(), PAGE, [ended(1), ended(2)]), Over(finish=None))
+        self.assertEqual(replay(Both(), PAGE, [ended(1), ended(2)]), Over(None, steps=2))
 
     def test_gets_the_key_of_its_step_and_its_variables(self):
         seen = []
@@ -126,7 +159,7 @@ class AVerb(SynchronousTestCase):
 
 class ACallThatIsGone(SynchronousTestCase):
     def test_lets_every_wait_end_with_gone(self):
-        self.assertEqual(replay(Menu(), PAGE, [started(1, LISTEN)], gone=True), Over(finish=None))
+        self.assertEqual(replay(Menu(), PAGE, [started(1, LISTEN)], gone=True), Over(None, steps=1))
 
     def test_still_gives_what_had_ended_before(self):
         seen = []
@@ -139,18 +172,127 @@ class ACallThatIsGone(SynchronousTestCase):
         replay(verb(body), PAGE, [ended(1)], gone=True)
         self.assertEqual(seen, [Ended(f"{PAGE}/1", {}), Gone()])
 
+    def test_gives_what_it_cut_off_as_far_as_it_had_come(self):
+        def body():
+            heard = yield from execute("record", returns=("record_ms",))
+            return Finish(cause="X", why=f"{type(heard).__name__} {dict(heard.vars)}")
+
+        where = replay(verb(body), PAGE, [ended(1, ("record_ms", "900"), cut=True)])
+        self.assertEqual(where.outcome.why, "Gone {'record_ms': '900'}")
+
+    def test_still_lets_the_application_be_told(self):
+        def body():
+            heard = yield from execute(BEEP.app, BEEP.arg)
+            told = yield from do(NOTICE)
+            yield from execute("playback", "never")
+            return Finish(cause="X", why=f"{type(heard).__name__} {type(told).__name__}")
+
+        history = [started(1, BEEP)]
+        self.assertEqual(replay(verb(body), PAGE, history, gone=True), runs((2, NOTICE, False)))
+        history += [started(2, NOTICE), ended(2)]
+        self.assertEqual(replay(verb(body), PAGE, history, gone=True).outcome.why, "Gone Ended")
+
 
 class AVerbThatWasChanged(SynchronousTestCase):
     def test_starts_another_command_than_is_on_record(self):
         for other in (BEEP, Execute("playback", "menu2"), Execute("play_and_get_digits", "1 1", ("digits",))):
             where = replay(Menu(), PAGE, [started(1, other)])
-            self.assertEqual(
-                where, Changed("step 1/0/1 is recorded with another command than play_and_get_digits")
-            )
+            self.assertEqual(where.why, "step 1/0/1 is recorded with another command")
+
+    def test_has_what_is_on_record_as_running_broken_off(self):
+        where = replay(Menu(), PAGE, [started(1, BEEP)])
+        self.assertEqual([(each.key, each.stop) for each in where.running], [("1/0/1", True)])
+        self.assertEqual(replay(Menu(), PAGE, [started(1, BEEP), ended(1)]).running, ())
+        self.assertEqual(replay(Menu(), PAGE, [started(1, NOTICE)]).running, ())
+        self.assertEqual(replay(Menu(), PAGE, [started(1, BEEP)], gone=True).running, ())
 
     def test_has_a_digest_that_is_the_same_for_ever(self):
         # on disk: another digest here would abandon the verbs of every live call at an upgrade
-        self.assertEqual(Execute("playback", "silence_stream://1000", ("a", "b")).digest, "5bf1041c")
+        for command, digest in (
+            (Execute("playback", "silence_stream://1000", ("a", "b")), "52bc2114"),
+            (Execute("playback", "x", (), (("a", "b"),)), "43b2cb1d"),
+            (Api("uuid_break", ("u",)), "52285919"),
+            (Tell("http://a/", "GET", (("a", "b"),)), "bf305026"),
+        ):
+            self.assertEqual(command.digest, digest)
+
+
+class OtherSteps(SynchronousTestCase):
+    def test_are_commands_of_the_switch_with_their_answer(self):
+        def body():
+            heard = yield from api("strftime", "%Y")
+            return Goto("http://a/", params=(("Year", heard.vars["reply"]),))
+
+        where = replay(verb(body), PAGE, ())
+        self.assertEqual(where, runs((1, Api("strftime", ("%Y",)), False)))
+        where = replay(verb(body), PAGE, [ended(1, ("reply", "2026"))])
+        self.assertEqual(where.outcome, Goto("http://a/", params=(("Year", "2026"),)))
+
+    def test_are_tidings_for_the_application(self):
+        def body():
+            yield from do(NOTICE)
+
+        self.assertEqual(replay(verb(body), PAGE, ()), runs((1, NOTICE, False)))
+        self.assertEqual(replay(verb(body), PAGE, [started(1, NOTICE)]), runs((1, NOTICE, True)))
+        failed = [started(1, NOTICE), ended(1, failed="status 500")]
+        self.assertEqual(replay(verb(body), PAGE, failed), Over(None, steps=1))
+
+    def test_know_the_call(self):
+        seen = []
+
+        class Curious(Verb, frozen=True, kw_only=True):
+            def run(self, call):
+                seen.append((call.channel, call.to_number, call.from_number, call.round))
+                yield from ()
+
+        replay(Curious(), PAGE, ())
+        self.assertEqual(seen, [("c", "2", "1", 0)])
+
+
+class AStepThatIsBrokenOff(SynchronousTestCase):
+    def body(self):
+        key = yield Start(BEEP)
+        yield from do(LISTEN)
+        yield Stop(key)
+        heard = yield Wait(key)
+        return Finish(cause="X", why=f"{heard.stopped} {dict(heard.vars)}")
+
+    def test_runs_until_then(self):
+        history = [started(1, BEEP), started(2, LISTEN)]
+        self.assertEqual(replay(verb(self.body), PAGE, history), runs((1, BEEP, True), (2, LISTEN, True)))
+
+    def test_is_to_be_stopped_and_waited_for(self):
+        history = [started(1, BEEP), started(2, LISTEN), ended(2)]
+        self.assertEqual(replay(verb(self.body), PAGE, history), runs((1, BEEP, True, True)))
+        history.append(ended(1, ("a", "b"), stopped=True))
+        self.assertEqual(replay(verb(self.body), PAGE, history).outcome.why, "True {'a': 'b'}")
+
+    def test_may_have_ended_before(self):
+        history = [started(1, BEEP), started(2, LISTEN), ended(1), ended(2)]
+        self.assertEqual(replay(verb(self.body), PAGE, history).outcome.why, "False {}")
+
+    def test_is_what_a_verb_leaves_behind(self):
+        def body():
+            yield Start(BEEP)
+            yield Start(Api("uuid_break"))
+            yield Start(NOTICE)
+
+        where = replay(verb(body), PAGE, ())
+        left = (step(2, Api("uuid_break"), False), step(3, NOTICE, False))
+        self.assertEqual(where, Over(None, left, 3))  # what had not begun is let be
+        where = replay(verb(body), PAGE, [started(1, BEEP), started(3, NOTICE), ended(2)])
+        self.assertEqual(where, Over(None, (step(1, BEEP, True, True),), 3))
+
+
+class AVerbThatBeginsAnew(SynchronousTestCase):
+    def test_goes_on_counting_its_steps(self):
+        def body():
+            yield from execute(BEEP.app, BEEP.arg)
+            return Again()
+
+        self.assertEqual(replay(verb(body), PAGE, [ended(1)]), Over(Again(), steps=1))
+        self.assertEqual(replay(verb(body), PAGE, [], steps=1), runs((2, BEEP, False)))
+        self.assertEqual(replay(verb(body), PAGE, [ended(1), ended(2)], steps=1), Over(Again(), steps=2))
 
 
 class AVerbThatGoesWrong(SynchronousTestCase):
@@ -184,13 +326,19 @@ class AVerbThatGoesWrong(SynchronousTestCase):
 
         self.changed(body, "it waits for 1/0/1, which is not running", [ended(1)])
 
-    def test_yields_what_is_neither_start_nor_wait(self):
+    def test_yields_what_means_nothing(self):
         def body():
             yield "playback"
 
-        self.changed(body, "it yields 'playback'")
+        self.changed(body, "it yields 'playback', which is no Start, Wait or Stop")
 
-    def test_returns_what_is_no_finish(self):
+    def test_starts_what_is_no_command(self):
+        def body():
+            yield Start("playback")
+
+        self.changed(body, "it yields Start(command='playback')")
+
+    def test_returns_what_is_no_outcome(self):
         def body():
             yield from ()
             return "NORMAL_CLEARING"
@@ -261,7 +409,8 @@ class AnyHistory(SynchronousTestCase):
             if isinstance(first, Over | Changed):
                 continue
             done = {each.key for each in history[:length] if isinstance(each, StepEnded)}
-            self.assertTrue(any(key not in done for key, _, _ in first.running))
+            self.assertTrue(first.running)
+            self.assertFalse(done & {each.key for each in first.running})
 
     @given(st.lists(EVENT, max_size=12))
     def test_that_ended_a_verb_has_ended_it_whatever_is_heard_later(self, history):

@@ -111,6 +111,24 @@ def setvar(uuid: str, name: str, text: str) -> str:
     return f"uuid_setvar {_uuid('uuid', uuid)} {name} {form}"
 
 
+def api(command: str, words: Iterable[str]) -> str:
+    """Return the line of the API command *command* with *words*, each of which arrives as one word.
+
+    Raises `Unsafe` for a word that would not: with a blank, a quote, a backslash, ``$`` (expanded by some
+    commands), ``&`` (at the end of a sched_api, run in a thread of its own), ``|`` or a bracket.
+    """
+    if not _COMMAND.fullmatch(command):
+        raise Unsafe("command", "is no name of an API command")
+    listed = [*words]
+    for each in listed:
+        if not _WORD.fullmatch(each):
+            raise Unsafe(command, "is given a word that is empty or holds what would end it")
+    line = " ".join((command, *listed))
+    if _RELOAD in line.lower():
+        raise Unsafe(command, "holds the name of FreeSWITCH's event socket, which could make it reload")
+    return line
+
+
 def _carriable(name: str, text: str) -> None:
     """Refuse what no form carries anywhere, and what would break a SIP message."""
     if "\0" in text:
@@ -178,6 +196,8 @@ _URI = re.compile(f"(?i:sips?):(?:{_NUMBER}@)?{_HOST}")
 _UUID = re.compile(r"[A-Za-z0-9-]+")
 _RELOAD = "mod_event_socket"  # here nothing can hide it (recorded: priv_reload_words)
 _CAUSE = re.compile(r"[A-Z0-9_]+")
+_COMMAND = re.compile(r"[a-z_]+")
+_WORD = re.compile(r"[A-Za-z0-9_%+*#.,:;=@/?!~-]+")
 _CODEC = re.compile(r"[A-Za-z0-9._@-]+")
 
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plivotx.commands import HangUp, Originate, Step, Watch
+from plivotx.commands import ApiStep, HangUp, Originate, Step, StopStep, Watch
 from plivotx.config import Config
 from plivotx.engine import Engine, Ticket
 from plivotx.esl import dialstring, translate
@@ -58,7 +58,7 @@ GRACE = 60.0
 
 
 class SwitchHandlers:
-    """Does `Originate`, `Watch`, `Step` and `HangUp`, and listens to the switches."""
+    """Does `Originate`, `Watch`, the steps of scripts and `HangUp`, and listens to the switches."""
 
     def __init__(self, switches: Mapping[str, Switch], clock: IReactorTime, config: Config) -> None:
         self._switches = dict(switches)
@@ -240,21 +240,111 @@ class SwitchHandlers:
                     if fresh:
                         await self._until_parked(switch, command.channel)
                         fresh = False
-                        for reply in switch.step(command.channel, command.step, command.app, command.arg):
-                            await reply  # "no such session": the channel is gone, and Watch concludes that
+                        await self._send_step(switch, command)
                     sent_on = switch.core
                     await self._until_changed(switch, LOOK_AGAIN, ended)
                 except Disconnected:
                     continue
-                except BadCommand as error:  # the verb's fault; to try it again is of no use
+                except (
+                    BadCommand,
+                    dialstring.Unsafe,
+                ) as error:  # the verb's fault; to try again is of no use
                     log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
                     return (StepEnded(key=command.step, failed=str(error)),)
                 if ended.called:
                     return (_step_ended(command, ended.result),)  # type: ignore[arg-type]  # called: the event
         finally:
             self._steps.pop(name, None)
-            if command.channel not in self._watched:
-                self._parked.pop(command.channel, None)
+            self._leave_parked(command.channel)
+
+    def _leave_parked(self, channel: str) -> None:
+        if channel not in self._watched:
+            self._parked.pop(channel, None)
+
+    async def _send_step(self, switch: Switch, command: Step) -> None:
+        """The variables, then the application, in one go: they arrive in this order."""
+        lines = [dialstring.setvar(command.channel, *each) for each in command.variables]
+        if not switch.up:
+            raise Disconnected("before a step was sent")
+        replies = [switch.api(each) for each in lines]
+        replies += switch.step(command.channel, command.step, command.app, command.arg)
+        for reply in replies:
+            await reply  # "no such session": the channel is gone, and Watch concludes that
+
+    async def stop_step(self, command: StopStep, ticket: Ticket) -> Sequence[Event]:
+        """Break off what the step runs and wait until the channel is parked: sent earlier, the next one fails.
+
+        A transfer breaks off everything but a recording, which it hangs up with the call: that one is
+        broken first, and is over then (driving-calls.md, section 1).
+        """
+        switch = self._switches[command.switch]
+        absent = False
+        while True:
+            await switch.when_up()
+            try:
+                found = await self._find_step(switch, command, "")
+                if isinstance(found, StepEnded):
+                    return (msgspec.structs.replace(found, stopped=True),)
+                if found == "absent":
+                    if absent:  # it never got there, or its channel is another one's by now
+                        return (StepEnded(key=command.step, stopped=True),)
+                    absent = True
+                    await sleep(self._clock, STEP_LAG)  # or was written a moment ago
+                    continue
+                with ticket.sent(last=True):
+                    ended = await self._break_off(switch, command)
+                if ended is not None:
+                    return (ended,)
+                await sleep(self._clock, STEP_LAG)
+            except Disconnected:
+                continue
+
+    async def _break_off(self, switch: Switch, command: StopStep) -> StepEnded | None:
+        """The end of the step, or None if it is not known to have ended."""
+        channel = command.channel
+        name = (channel, command.step)
+        ended = self._steps.setdefault(name, Deferred())
+        try:
+            dump = await self._dump(switch, channel)
+            if dump is not None and text(dump, "variable_current_application") == "record":
+                await switch.api(f"uuid_break {channel}")
+                await self._until_changed(switch, END_LAG, ended)
+                found = await self._find_step(switch, command, "")
+                if isinstance(found, StepEnded):
+                    return msgspec.structs.replace(found, stopped=True)
+                # else it was not running: a recording ends within a moment
+            parked = self._parked[channel] = Deferred()
+            await switch.api(f"uuid_transfer {channel} park inline")
+            await self._until_changed(switch, END_LAG, parked)
+            dump = await self._dump(switch, channel)
+            if dump is None or text(dump, "variable_current_application") != "park":
+                return None
+            self._is_parked(channel)
+            return msgspec.structs.replace(_step_ended(command, dump), stopped=True)
+        finally:
+            self._steps.pop(name, None)
+            self._leave_parked(channel)
+
+    async def api_step(self, command: ApiStep, ticket: Ticket) -> Sequence[Event]:
+        """Run an API command and keep its answer; again, if the connection was lost before it came."""
+        switch = self._switches[command.switch]
+        await switch.when_up()
+        if not command.started:
+            with ticket.sent():
+                await ticket.record(StepStarted(key=command.step, digest=command.digest, kind="api"))
+        while True:
+            await switch.when_up()
+            try:
+                with ticket.sent(last=True):
+                    reply = await switch.api(dialstring.api(command.command, command.words))
+            except Disconnected:
+                continue
+            except (BadCommand, dialstring.Unsafe) as error:
+                log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
+                return (StepEnded(key=command.step, failed=str(error)),)
+            answer = reply.text.strip()
+            failed = "" if reply.ok else answer
+            return (StepEnded(key=command.step, result=(("reply", answer),), failed=failed),)
 
     # -- what a channel says of itself -------------------------------------------------------------
 
@@ -334,7 +424,7 @@ class SwitchHandlers:
         if not parked.called:
             parked.callback(None)
 
-    async def _find_step(self, switch: Switch, command: Step, sent_on: str) -> StepEnded | str:
+    async def _find_step(self, switch: Switch, command: Step | StopStep, sent_on: str) -> StepEnded | str:
         """Where the step is: ``absent``, ``running``, or ended."""
         dump = await self._dump(switch, command.channel)
         if dump is None or text(dump, "Answer-State") == "hangup":
@@ -389,8 +479,7 @@ class SwitchHandlers:
 
     def _step_event(self, channel: str, event: Headers) -> None:
         waiter = self._steps.get((channel, text(event, "Application-UUID")))
-        # An application that the hangup cut off has not ended; what counts is the end of the channel.
-        if waiter is not None and not waiter.called and text(event, "Answer-State") != "hangup":
+        if waiter is not None and not waiter.called:
             waiter.callback(event)
 
     def _job(self, switch: Switch, event: Headers) -> None:
@@ -609,11 +698,11 @@ def _kept(channel: str, kept: dialstring.Kept) -> ChannelEnded:
     )
 
 
-def _step_ended(command: Step, event: Headers) -> StepEnded:
+def _step_ended(command: Step | StopStep, event: Headers) -> StepEnded:
     result = tuple(
         (name, text(event, f"variable_{name}")) for name in command.returns if f"variable_{name}" in event
     )
-    return StepEnded(key=command.step, result=result)
+    return StepEnded(key=command.step, result=result, cut=text(event, "Answer-State") == "hangup")
 
 
 def _shown(listing: str) -> list[str]:

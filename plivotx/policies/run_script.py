@@ -1,21 +1,56 @@
-"""The script: once the call is answered its document is fetched, and the verbs run one by one."""
+"""The script: once the call is answered its document is fetched, and the verbs run one by one.
+
+When the channel is gone the verb that runs is asked once more what it has to tell the application; that
+is all that can still be done.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from plivotx.commands import Command, Decide, FetchDocument, Step
+import msgspec
+
+from plivotx.commands import ApiStep, Command, Decide, FetchDocument, Step, StopStep
 from plivotx.config import Config
-from plivotx.events import Event, Pairs, ScriptEnded, VerbAbandoned, VerbEnded
+from plivotx.events import (
+    CallbackOwed,
+    Event,
+    Pairs,
+    Redirected,
+    ScriptEnded,
+    StepEnded,
+    StepStarted,
+    VerbAbandoned,
+    VerbEnded,
+    VerbRound,
+)
 from plivotx.policies import Policy
 from plivotx.policies.call_back import backoff
-from plivotx.projections.call import Attempt, Call
+from plivotx.projections.call import Attempt, Call, Script
 from plivotx.restxml.document import DocumentError, parse
-from plivotx.restxml.script import Changed, Over, Verb, replay
+from plivotx.restxml.script import (
+    Again,
+    Api,
+    Caller,
+    Changed,
+    Execute,
+    Finish,
+    Goto,
+    Outcome,
+    Over,
+    Running,
+    Tell,
+    Verb,
+    Waiting,
+    kind,
+    replay,
+)
 
 UNREACHABLE = "NETWORK_OUT_OF_ORDER"
 """Hangup cause when the application gave no document."""
 UNREADABLE = "PROTOCOL_ERROR"
-"""Hangup cause when the document cannot be run."""
+"""Hangup cause when the document cannot be run, or leads nowhere."""
+MAX_IDLE = 50
+"""Documents in a row that do nothing but name the next one; more are a circle."""
 
 
 def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs], config: Config) -> Policy:
@@ -26,40 +61,141 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         if not text.strip():
             return ()  # an empty answer is how applications say that there is nothing to do
         try:
-            return parse(text, verbs)
+            return parse(text, verbs, config)
         except DocumentError as error:
             return error
 
     def due(call: Call) -> Iterator[Command]:
-        up, script = call.up, call.script
-        if up is None or not up.answered_at or script.end or call.limits:
+        at, script = call.attempt, call.script
+        if at is None or not at.answered_at or script.end or call.closed:
             return
+        gone = call.up is None
+        cut = any(isinstance(each, StepEnded) and each.cut for each in script.history)
+        if gone and not script.history:
+            return  # nothing had begun
+        if not gone and (call.limits or cut):
+            return  # it is being hung up, and will soon be gone
         if script.body is None:
             yield _fetch(call)
             return
         document = read(script.body)
         if isinstance(document, DocumentError):
-            yield _decide(call, ScriptEnded(cause=UNREADABLE, why=f"document {script.number}: {document}"))
+            why = f"document {script.number}, {_source(call)}: {document}"
+            yield _decide(call, ScriptEnded(cause=UNREADABLE, why=why, fault=True))
         elif script.verb >= len(document):
             yield _decide(call, ScriptEnded(cause="NORMAL_CLEARING", why="end of the document"))
         else:
-            yield from _verb(call, up, document[script.verb])
+            yield from _verb(call, at, document[script.verb], gone=gone)
 
     def _fetch(call: Call) -> Command:
-        failures = call.script.failures
-        if call.script.hopeless or len(failures) >= config.document_tries:
-            return _decide(call, ScriptEnded(cause=UNREACHABLE, why=failures[-1]))
+        script = call.script
+        if script.hopeless or len(script.failures) >= config.document_tries:
+            end = ScriptEnded(
+                cause=UNREACHABLE, why=f"document {script.number}: {script.failures[-1]}", fault=True
+            )
+            return _decide(call, end)
         delay = backoff(
-            len(failures), call.uuid, config.document_retry_delay, config.document_retry_delay * 4
+            len(script.failures), call.uuid, config.document_retry_delay, config.document_retry_delay * 4
+        )
+        source = script.source or Redirected(
+            document=0, url=call.request.answer_url, method=config.default_http_method, params=session(call)
         )
         return FetchDocument(
             stream=call.uuid,
-            number=call.script.number,
-            attempt=len(failures) + 1,
+            number=script.number,
+            attempt=len(script.failures) + 1,
             delay=delay,
-            url=call.request.answer_url,
-            method=config.default_http_method,
-            params=session(call),
+            url=source.url,
+            method=source.method,
+            params=source.params,
+        )
+
+    def _verb(call: Call, at: Attempt, verb: Verb, *, gone: bool) -> Iterator[Command]:
+        script = call.script
+        caller = Caller(channel=at.channel, request=call.request, config=config, round=script.round)
+        where = replay(
+            verb,
+            caller,
+            f"{script.number}/{script.verb}",
+            script.history,
+            steps=script.steps,
+            gone=gone,
+        )
+        owing = list(_steps(call, at, where.running, gone=gone))
+        if owing or isinstance(where, Waiting):
+            yield from owing
+        elif gone:
+            why = where.why if isinstance(where, Changed) else "the channel is gone"
+            yield _decide(call, ScriptEnded(cause=at.cause, why=why, fault=isinstance(where, Changed)))
+        elif isinstance(where, Changed):
+            yield _decide(call, VerbAbandoned(document=script.number, verb=script.verb, why=where.why))
+        else:
+            yield _decide(call, _outcome(call, type(verb).__name__, where))
+
+    def _steps(call: Call, at: Attempt, running: tuple[Running, ...], *, gone: bool) -> Iterator[Command]:
+        busy = False  # one application at a time; nothing is queued behind one that may be broken off
+        for each in running:
+            if isinstance(each.command, Tell):
+                yield from _tell(call, each, each.command)
+            elif gone:
+                continue
+            elif isinstance(each.command, Api):
+                yield _api(call, at, each, each.command)
+            elif each.stop and not each.started:
+                yield _decide(call, StepEnded(key=each.key, stopped=True))
+            elif not busy:
+                busy = True
+                yield _stop(call, at, each) if each.stop else _step(call, at, each, each.command)
+
+    def _tell(call: Call, step: Running, command: Tell) -> Iterator[Command]:
+        owed = next((each for each in call.owed if each.what.key == step.key), None)
+        if not step.started:
+            yield _decide(call, StepStarted(key=step.key, digest=command.digest, kind=kind(command)))
+        elif owed is None:
+            yield _decide(
+                call,
+                CallbackOwed(
+                    key=step.key,
+                    url=command.url,
+                    method=command.method or config.default_http_method,
+                    params=(*session(call), *command.params),
+                ),
+            )
+        elif owed.tries or owed.settled:
+            failed = "" if owed.delivered else owed.why
+            yield _decide(call, StepEnded(key=step.key, failed=failed))
+
+    def _outcome(call: Call, name: str, over: Over) -> Event:
+        script = call.script
+        outcome: Outcome = over.outcome
+        if isinstance(outcome, Finish):
+            return ScriptEnded(cause=outcome.cause, why=outcome.why)
+        if isinstance(outcome, Again):
+            if over.steps == script.steps:
+                why = f"{name} begins anew without having done anything"
+                return VerbAbandoned(document=script.number, verb=script.verb, why=why)
+            return VerbRound(document=script.number, verb=script.verb, steps=over.steps)
+        if isinstance(outcome, Goto):
+            return _redirect(call, name, outcome)
+        return VerbEnded(document=script.number, verb=script.verb, name=name)
+
+    def _redirect(call: Call, name: str, goto: Goto) -> Event:
+        script = call.script
+        where = f"document {script.number}, {_source(call)}: {name} leads to {goto.url}"
+        if script.number >= config.max_documents:
+            why = (
+                f"{where}, and {config.max_documents} documents (MAX_DOCUMENTS) are all that a call may have"
+            )
+            return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
+        if script.idle >= MAX_IDLE:
+            why = f"{where}, and nothing was done in the last {MAX_IDLE} documents: they go round in circles"
+            return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
+        following = msgspec.structs.replace(call, script=Script(number=script.number + 1))
+        return Redirected(
+            document=script.number,
+            url=goto.url,
+            method=goto.method or config.default_http_method,
+            params=(*session(following), *goto.params),
         )
 
     return due
@@ -69,27 +205,38 @@ def _decide(call: Call, event: Event) -> Decide:
     return Decide(stream=call.uuid, event=event)
 
 
-def _verb(call: Call, up: Attempt, verb: Verb) -> Iterator[Command]:
-    script = call.script
-    where = replay(verb, f"{script.number}/{script.verb}", script.history)
-    if isinstance(where, Over):
-        if where.finish:
-            yield _decide(call, ScriptEnded(cause=where.finish.cause, why=where.finish.why))
-        else:
-            name = type(verb).__name__
-            yield _decide(call, VerbEnded(document=script.number, verb=script.verb, name=name))
-    elif isinstance(where, Changed):
-        yield _decide(call, VerbAbandoned(document=script.number, verb=script.verb, why=where.why))
-    else:
-        for key, command, started in where.running:
-            yield Step(
-                stream=call.uuid,
-                step=key,
-                channel=up.channel,
-                switch=up.switch,
-                app=command.app,
-                arg=command.arg,
-                returns=command.returns,
-                digest=command.digest,
-                started=started,
-            )
+def _source(call: Call) -> str:
+    source = call.script.source
+    return f"{source.method} {source.url}" if source else call.request.answer_url
+
+
+def _step(call: Call, at: Attempt, step: Running, command: Execute) -> Step:
+    return Step(
+        stream=call.uuid,
+        step=step.key,
+        channel=at.channel,
+        switch=at.switch,
+        app=command.app,
+        arg=command.arg,
+        returns=command.returns,
+        variables=command.variables,
+        digest=command.digest,
+        started=step.started,
+    )
+
+
+def _stop(call: Call, at: Attempt, step: Running) -> StopStep:
+    returns = step.command.returns if isinstance(step.command, Execute) else ()
+    return StopStep(stream=call.uuid, step=step.key, channel=at.channel, switch=at.switch, returns=returns)
+
+
+def _api(call: Call, at: Attempt, step: Running, command: Api) -> ApiStep:
+    return ApiStep(
+        stream=call.uuid,
+        step=step.key,
+        switch=at.switch,
+        command=command.command,
+        words=command.words,
+        digest=command.digest,
+        started=step.started,
+    )

@@ -4,6 +4,7 @@
 gives no better promise.  An event of no concern changes nothing.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid5
@@ -30,11 +31,13 @@ from plivotx.events import (
     Gateway,
     JobFailed,
     LimitReached,
+    Redirected,
     ScriptEnded,
     StepEnded,
     StepStarted,
     VerbAbandoned,
     VerbEnded,
+    VerbRound,
 )
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
@@ -94,6 +97,8 @@ class Script(msgspec.Struct, frozen=True):
     """Where the script stands: the current document, the verb that runs, and what it has lived through."""
 
     number: int = 1
+    source: Redirected | None = None
+    """Where this document comes from; None for the first one, which is AnswerUrl's."""
     body: str | None = None
     failures: tuple[str, ...] = ()
     """Why the tries to fetch this document failed."""
@@ -101,7 +106,13 @@ class Script(msgspec.Struct, frozen=True):
     """Whether no further try can help."""
     verb: int = 0
     history: tuple[StepStarted | StepEnded, ...] = ()
-    """Of the running verb only."""
+    """Of the running verb, and its running round, only."""
+    round: int = 0
+    """How often the running verb has begun anew."""
+    steps: int = 0
+    """How many steps its earlier rounds had."""
+    idle: int = 0
+    """How many documents in a row redirected without anything having been run on the channel."""
     end: ScriptEnded | None = None
 
 
@@ -291,17 +302,37 @@ def _document_failed(call: Call, event: DocumentFailed) -> _Fields:
 
 def _step(call: Call, event: StepStarted | StepEnded) -> _Fields:
     script = call.script
-    of_running_verb = event.key.startswith(f"{script.number}/{script.verb}/")
     known = any(type(each) is type(event) and each.key == event.key for each in script.history)
-    if not of_running_verb or known:
+    if known or script.end or not _of_running_round(script, event.key):
         return {}
-    return _script(call, history=(*script.history, event))
+    runs = isinstance(event, StepStarted) and event.kind == "execute"
+    return _script(call, history=(*script.history, event), idle=0 if runs else script.idle)
+
+
+def _of_running_round(script: Script, key: str) -> bool:
+    prefix, _, number = key.rpartition("/")
+    if prefix != f"{script.number}/{script.verb}" or not re.fullmatch("[0-9]{1,9}", number):
+        return False
+    return int(number) > script.steps
 
 
 def _verb_over(call: Call, event: VerbEnded | VerbAbandoned) -> _Fields:
     if (event.document, event.verb) != (call.script.number, call.script.verb):
         return {}
-    return _script(call, verb=event.verb + 1, history=())
+    return _script(call, verb=event.verb + 1, history=(), round=0, steps=0)
+
+
+def _verb_round(call: Call, event: VerbRound) -> _Fields:
+    if (event.document, event.verb) != (call.script.number, call.script.verb):
+        return {}
+    return _script(call, history=(), round=call.script.round + 1, steps=event.steps)
+
+
+def _redirected(call: Call, event: Redirected) -> _Fields:
+    script = call.script
+    if event.document != script.number or script.body is None or script.end:
+        return {}
+    return {"script": Script(number=script.number + 1, source=event, idle=script.idle + 1)}
 
 
 def _script_ended(call: Call, event: ScriptEnded) -> _Fields:
@@ -336,6 +367,8 @@ _CHANGES: dict[type[Event], Callable[[Call, Any], _Fields]] = {
     StepEnded: _step,
     VerbEnded: _verb_over,
     VerbAbandoned: _verb_over,
+    VerbRound: _verb_round,
+    Redirected: _redirected,
     ScriptEnded: _script_ended,
     CallEnded: _call_ended,
     CallClosed: _call_closed,

@@ -8,6 +8,8 @@ import msgspec
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
+from plivotx.config import Config
+from plivotx.restxml.attributes import attributes
 from plivotx.restxml.script import Verb
 
 MAX_CHARACTERS = 256 * 1024
@@ -71,18 +73,19 @@ class _Builder:
         return self.root
 
 
-def parse(text: str, verbs: Mapping[str, type[Verb]]) -> tuple[Verb, ...]:
-    """The verbs of the document *text*, all of them checked; *verbs* holds the known ones by name.
+def parse(text: str, verbs: Mapping[str, type[Verb]], config: Config) -> tuple[Verb, ...]:
+    """The verbs of the document *text* in the order they run, all of them checked; *verbs* are the known ones.
 
     Raises DocumentError: not well-formed, a DTD or entities, too large or deep, a root other than
-    Response, an unknown verb, a wrong attribute.
+    Response, an unknown verb or one in the wrong place, a wrong attribute, a text that is missing, or
+    what *config* does not allow.
     """
     if len(text) > MAX_CHARACTERS:
         raise DocumentError(1, 1, f"more than {MAX_CHARACTERS} characters")
     root = _tree(text)
     if root.name != "Response":
         raise DocumentError(root.line, root.column, f"the root is {_short(root.name)}, not Response")
-    return tuple(_verb(each, verbs) for each in root.children)
+    return tuple(verb for each in root.children for verb in _verb(each, verbs, config).unfold())
 
 
 def _tree(text: str) -> _Element:
@@ -108,34 +111,47 @@ def _tree(text: str) -> _Element:
     return root
 
 
-def _verb(element: _Element, verbs: Mapping[str, type[Verb]]) -> Verb:
+def _verb(element: _Element, verbs: Mapping[str, type[Verb]], config: Config) -> Verb:
     where = (element.line, element.column)
-    verb = verbs.get(element.name)
+    name = element.name
+    verb = verbs.get(name)
     if verb is None:
         known = ", ".join(sorted(verbs))
-        raise DocumentError(*where, f"unknown verb {_short(element.name)} (known: {known})")
-    if element.children:
-        child = element.children[0]
-        raise DocumentError(
-            child.line, child.column, f"{_short(child.name)} cannot stand inside {element.name}"
-        )
-    # Unknown attributes are ignored, as v0.1 did; so is text where the verb has no use for it.
-    given = {
-        name: value for name, value in element.attributes.items() if name in verb.__struct_encode_fields__
-    }
+        raise DocumentError(*where, f"unknown verb {_short(name)} (known: {known})")
+    for child in element.children:
+        if child.name not in verb.nests:
+            why = f"{_short(child.name)} cannot stand inside {name}"
+            raise DocumentError(child.line, child.column, why)
     text = re.sub(r"\s+", " ", element.text).strip()
+    if verb.content and not text:
+        raise DocumentError(*where, f"{name} is empty: between its tags must be {verb.content}")
     try:
-        return msgspec.convert({**given, "text": text}, verb, strict=False)
+        made = msgspec.convert({**_given(verb, element.attributes), "text": text}, verb, strict=False)
+        made = msgspec.structs.replace(
+            made, children=tuple(_verb(each, verbs, config) for each in element.children)
+        )
+        made.check(config)
     except msgspec.ValidationError as error:
-        raise DocumentError(*where, f"{element.name}: {_reason(str(error), given)}") from None
+        raise DocumentError(*where, f"{name}: {_reason(str(error), verb, element.attributes)}") from None
+    except ValueError as error:
+        raise DocumentError(*where, f"{name}: {error}") from None
+    return made
 
 
-def _reason(error: str, given: Mapping[str, str]) -> str:
-    """Msgspec's sentence, with the attribute's name and value instead of its path."""
+def _given(verb: type[Verb], given: Mapping[str, str]) -> dict[str, str | bool]:
+    """The attributes that count; those that the verb does not know are ignored, as in v0.1."""
+    counting = {each.name: each.read(given[each.name]) for each in attributes(verb) if each.name in given}
+    return {name: value for name, value in counting.items() if value is not None}
+
+
+def _reason(error: str, verb: type[Verb], given: Mapping[str, str]) -> str:
+    """Msgspec's sentence, in the words of the document: name and value of the attribute, what it must be."""
     sentence, _, path = error.partition(" - at `$.")
-    name = path.rstrip("`")
-    if name in given:
-        return f"attribute {name}={_short(given[name])!r} is wrong: {sentence}"
+    for each in attributes(verb):
+        if each.name == path.rstrip("`") and each.name in given:
+            return f"attribute {each.name}={_short(given[each.name])!r} is wrong: it must be {each.rule}"
+        if each.required and each.name not in given:
+            return f"attribute {each.name} is missing: it must be {each.rule}"
     return sentence
 
 

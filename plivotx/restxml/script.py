@@ -4,44 +4,96 @@ A running generator dies with its process, so it is never kept: whenever the cal
 run again through what was recorded of it.  It has no clock, no dice and no input or output of its own,
 and so gives the same steps each time.
 
-It yields `Start` (gives the step's key at once; the step is due until it ended) and `Wait` (gives the
-oldest event not yet taken that matches, or `Gone`), and returns nothing (the next verb runs) or
-`Finish` (the call is hung up).
+It yields
+
+* `Start`: begin a step; its key comes back at once, and the step is due until it ended;
+* `Wait`: sleep until that step has `Ended`, or the call is `Gone`;
+* `Stop`: break a step off; it ends as any other does, and its end says that it was stopped;
+
+and returns nothing (the next verb runs), `Goto` (another document takes the place of this one), `Again`
+(the verb begins anew, and what it lived through is forgotten) or `Finish` (the call is hung up).
+
+When the channel is gone every wait gives `Gone`, and nothing can be started any more but a `Tell`.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from plivotx.events import Pairs, StepEnded, StepStarted
+from plivotx.config import Config
+from plivotx.events import CallRequested, Pairs, StepEnded, StepStarted
+
+Method: TypeAlias = Literal["GET", "POST"]
 
 
-class Execute(msgspec.Struct, frozen=True):
-    """Run an application of the switch on the channel."""
+# -- what a step does ------------------------------------------------------------------------------
+
+
+class _Doing(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with the command, and not with the version of plivotx."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+
+
+class Execute(_Doing, frozen=True):
+    """Run an application of the switch on the channel.  At most one runs at a time, the others wait for it."""
 
     app: str
     arg: str = ""
     returns: tuple[str, ...] = ()
     """Channel variables to be kept of the result."""
+    variables: Pairs = ()
+    """Channel variables that are set before; an empty value unsets one."""
 
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits that change with the command."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+
+class Api(_Doing, frozen=True):
+    """Run an API command of the switch.
+
+    A process that dies while it runs has the next one send it again, so it must be one that bears this.
+    Each word gets there as one word, or the step fails; its result has the answer as ``reply``.
+    """
+
+    command: str
+    words: tuple[str, ...] = ()
+
+
+class Tell(_Doing, frozen=True):
+    """Tell the application something.  Over when it was tried once; retries go on by themselves.
+
+    The parameters of the session (CallUUID, To, ...) go along.
+    """
+
+    url: str
+    method: str = ""
+    """``GET`` or ``POST``; empty: as the configuration says."""
+    params: Pairs = ()
+
+
+Doing: TypeAlias = Execute | Api | Tell
+
+
+# -- what a verb yields, gets and returns ------------------------------------------------------------
 
 
 class Start(msgspec.Struct, frozen=True):
     """Begin a step; the generator gets its key back at once."""
 
-    command: Execute
+    command: Doing
 
 
 class Wait(msgspec.Struct, frozen=True):
     """Sleep until the step with this key has ended, or the call is gone."""
+
+    key: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Break off the application of the step with this key; wait for its end to see what came of it."""
 
     key: str
 
@@ -52,10 +104,15 @@ class Ended(msgspec.Struct, frozen=True):
     key: str
     vars: Mapping[str, str]
     failed: str = ""
+    stopped: bool = False
+    """Whether it was broken off."""
 
 
 class Gone(msgspec.Struct, frozen=True):
     """The channel is gone; nothing can be done on it any more."""
+
+    vars: Mapping[str, str] = {}
+    """What the step had come to when the end of the channel cut it off, as far as that is known."""
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -65,106 +122,250 @@ class Finish(msgspec.Struct, frozen=True):
     why: str
 
 
+class Goto(msgspec.Struct, frozen=True):
+    """Returned by a verb that has another document take the place of this one."""
+
+    url: str
+    method: str = ""
+    """``GET`` or ``POST``; empty: as the configuration says."""
+    params: Pairs = ()
+    """Sent with the request, besides those of the session."""
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Returned by a verb that begins anew; `Caller.round` counts how often it did."""
+
+
 MAX_STEPS = 10_000
 """A verb that asks for more without coming to an end has lost its way: after the caller's end, say."""
 
 Happening: TypeAlias = Ended | Gone
-Steps: TypeAlias = Generator[Start | Wait, Any, Finish | None]
+Outcome: TypeAlias = Finish | Goto | Again | None
+Steps: TypeAlias = Generator[Start | Wait | Stop, Any, Outcome]
+Part: TypeAlias = Generator[Start | Wait | Stop, Any, Happening]
+"""Some steps of a verb, and what came of them."""
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verb may know of its call.  All of it is as it was when the verb began."""
+
+    channel: str
+    """CallUUID: the name of the channel on the switch."""
+    request: CallRequested
+    config: Config
+    round: int = 0
+    """How often the verb has begun anew."""
+
+    @property
+    def to_number(self) -> str:
+        """The number that was called."""
+        return self.request.to_number
+
+    @property
+    def from_number(self) -> str:
+        """The number that called."""
+        return self.request.from_number
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
     """One element of the application's XML: its attributes are the fields, `run` is what it does.
 
-    Field names are attribute names; types, limits and defaults are those of the fields.
+    Field names are attribute names; types, limits, defaults and descriptions are those of the fields,
+    and the description of the verb is its docstring.  docs/verbs.md is made of the same.
     """
 
     text: str = ""
     """What stands between the tags, white space reduced to single blanks."""
+    children: tuple["Verb", ...] = ()
+    """The verbs inside this one."""
 
-    def run(self) -> Steps:
+    content: ClassVar[str] = ""
+    """What the text is (``a URL``), if the verb can't do without it."""
+    nests: ClassVar[tuple[str, ...]] = ()
+    """Names of the verbs that may stand inside."""
+
+    def check(self, config: Config) -> None:
+        """Raise ValueError for what *config* does not allow; the document is refused with its sentence."""
+
+    def unfold(self) -> "tuple[Verb, ...]":
+        """The verbs that run in the place of this one, in order."""
+        return (self,)
+
+    def run(self, call: Caller) -> Steps:
         """The steps of the verb."""
         raise NotImplementedError
+
+
+def execute(app: str, arg: str = "", returns: tuple[str, ...] = (), variables: Pairs = ()) -> Part:
+    """Run one application and wait for its end."""
+    return (yield from do(Execute(app, arg, returns, variables)))
+
+
+def api(command: str, *words: str) -> Part:
+    """Run one API command and wait for its answer, which is the variable ``reply``."""
+    return (yield from do(Api(command, words)))
+
+
+def do(command: Doing) -> Part:
+    """One step, and its end."""
+    key = yield Start(command)
+    happening: Happening = yield Wait(key)
+    return happening
+
+
+# -- replay ------------------------------------------------------------------------------------------
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A step that is due, or under way."""
+
+    key: str
+    command: Doing
+    started: bool
+    """Whether its start is on record."""
+    stop: bool = False
+    """Whether it is to be broken off."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
     """The verb is not over; these steps have not ended."""
 
-    running: tuple[tuple[str, Execute, bool], ...]
-    """Key, command, and whether its start is on record."""
+    running: tuple[Running, ...]
 
 
 class Over(msgspec.Struct, frozen=True):
     """The verb has returned."""
 
-    finish: Finish | None
+    outcome: Outcome
+    running: tuple[Running, ...] = ()
+    """What it left behind.  It is over only when these have ended: applications are broken off."""
+    steps: int = 0
+    """How many steps it had, those of earlier rounds included."""
 
 
 class Changed(msgspec.Struct, frozen=True):
     """The verb no longer does what is on record, or it raised."""
 
     why: str
-
-
-def execute(
-    app: str, arg: str = "", returns: tuple[str, ...] = ()
-) -> Generator[Start | Wait, Any, Happening]:
-    """Run one application and wait for its end."""
-    key = yield Start(Execute(app, arg, returns))
-    happening: Happening = yield Wait(key)
-    return happening
+    running: tuple[Running, ...] = ()
+    """What is on record as started and has not ended, to be broken off."""
 
 
 def replay(
-    verb: Verb, prefix: str, history: Sequence[StepStarted | StepEnded], *, gone: bool = False
+    verb: Verb,
+    call: Caller,
+    prefix: str,
+    history: Sequence[StepStarted | StepEnded],
+    *,
+    steps: int = 0,
+    gone: bool = False,
 ) -> Waiting | Over | Changed:
-    """Run *verb* through *history* and tell where that leaves it; *prefix* begins the keys of its steps."""
-    recorded = {each.key: each.digest for each in history if isinstance(each, StepStarted)}
-    inbox = deque(each for each in history if isinstance(each, StepEnded))
-    running: dict[str, Execute] = {}
-    count = 0
-    answer: object = None
+    """Run *verb* through *history* and tell where that leaves it.
+
+    *prefix* begins the keys of its steps, which are counted from *steps* on; *gone* says that the channel is.
+    """
+    replayed = _Replay(prefix, history, steps, gone=gone)
     # A verb is a plugin: whatever it raises or yields ends the verb, not the server.
     try:
-        generator = verb.run()
-        with closing(generator):
-            for _ in range(MAX_STEPS):
-                asked = generator.send(answer)
-                if isinstance(asked, Start):
-                    count += 1
-                    key = f"{prefix}/{count}"
-                    if recorded.get(key, asked.command.digest) != asked.command.digest:
-                        return Changed(
-                            f"step {key} is recorded with another command than {asked.command.app}"
-                        )
-                    running[key] = asked.command
-                    answer = key
-                elif not isinstance(asked, Wait):
-                    return Changed(f"it yields {asked!r}, which is neither Start nor Wait")
-                elif taken := _take(inbox, asked.key):
-                    running.pop(taken.key, None)
-                    answer = Ended(taken.key, _mapping(taken.result), taken.failed)
-                elif gone:
-                    answer = Gone()
-                elif asked.key not in running:
-                    return Changed(f"it waits for {asked.key}, which is not running")
-                else:
-                    return Waiting(tuple((key, each, key in recorded) for key, each in running.items()))
-            return Changed(f"it comes to no end within {MAX_STEPS} steps")
+        with closing(verb.run(call)) as generator:
+            return replayed.through(generator)
     except StopIteration as stop:
-        if stop.value is None or isinstance(stop.value, Finish):
-            return Over(finish=stop.value)
-        return Changed(f"it returns {stop.value!r}, which is not Finish")
+        if stop.value is None or isinstance(stop.value, Finish | Goto | Again):
+            return Over(stop.value, replayed.left_behind(), replayed.count)
+        return Changed(f"it returns {stop.value!r}, which is no outcome", replayed.orphans())
     except Exception as error:
-        return Changed(f"{type(verb).__name__} raised {error!r}")
+        return Changed(f"{type(verb).__name__} raised {error!r}", replayed.orphans())
 
 
-def _take(inbox: deque[StepEnded], key: str) -> StepEnded | None:
-    for each in inbox:
-        if each.key == key:
-            inbox.remove(each)
-            return each
-    return None
+class _Replay:
+    """One run of a generator through its history."""
+
+    def __init__(
+        self, prefix: str, history: Sequence[StepStarted | StepEnded], steps: int, *, gone: bool
+    ) -> None:
+        self.count = steps
+        self._prefix = prefix
+        self._gone = gone
+        self._recorded = {each.key: each for each in history if isinstance(each, StepStarted)}
+        self._ended: dict[str, StepEnded] = {}
+        for each in history:
+            if isinstance(each, StepEnded):
+                self._ended.setdefault(each.key, each)
+        self._inbox = deque(self._ended.values())
+        self._commands: dict[str, Doing] = {}
+        self._stopped: set[str] = set()
+
+    def through(self, generator: Steps) -> Waiting | Changed:
+        """Where the generator waits; raises StopIteration when it returns."""
+        answer: object = None
+        for _ in range(MAX_STEPS):
+            asked = generator.send(answer)
+            answer = None
+            if isinstance(asked, Start) and isinstance(asked.command, _Doing):
+                answer = key = self._start(asked.command)
+                recorded = self._recorded.get(key)
+                if recorded and recorded.digest != asked.command.digest:
+                    return Changed(f"step {key} is recorded with another command", self.orphans())
+            elif isinstance(asked, Stop):
+                self._stopped.add(asked.key)
+            elif not isinstance(asked, Wait):
+                return Changed(f"it yields {asked!r}, which is no Start, Wait or Stop", self.orphans())
+            elif taken := self._take(asked.key):
+                answer = taken
+            elif asked.key not in self._commands or asked.key in self._ended:
+                return Changed(f"it waits for {asked.key}, which is not running", self.orphans())
+            elif self._gone and not isinstance(self._commands[asked.key], Tell):
+                answer = Gone()
+            else:
+                return Waiting(self._running())
+        return Changed(f"it comes to no end within {MAX_STEPS} steps", self.orphans())
+
+    def _start(self, command: Doing) -> str:
+        self.count += 1
+        key = f"{self._prefix}/{self.count}"
+        self._commands[key] = command
+        return key
+
+    def _take(self, key: str) -> Happening | None:
+        for each in self._inbox:
+            if each.key == key:
+                self._inbox.remove(each)
+                if each.cut:
+                    self._gone = True
+                    return Gone(dict(each.result))
+                return Ended(each.key, dict(each.result), each.failed, each.stopped)
+        return None
+
+    def _running(self) -> tuple[Running, ...]:
+        return tuple(
+            Running(key, command, key in self._recorded, key in self._stopped)
+            for key, command in self._commands.items()
+            if key not in self._ended and (isinstance(command, Tell) or not self._gone)
+        )
+
+    def left_behind(self) -> tuple[Running, ...]:
+        """Of what still runs: applications are broken off, commands and tidings are done, but not waited for."""
+        left = []
+        for each in self._running():
+            if isinstance(each.command, Execute) and each.started:
+                left.append(msgspec.structs.replace(each, stop=True))
+            elif isinstance(each.command, Api) or (isinstance(each.command, Tell) and not each.started):
+                left.append(each)
+        return tuple(left)
+
+    def orphans(self) -> tuple[Running, ...]:
+        """The steps on record that have not ended, whatever they are: nothing but their keys is known for sure."""
+        return tuple(
+            Running(key, Execute(""), started=True, stop=True)
+            for key, started in self._recorded.items()
+            if key not in self._ended and started.kind == EXECUTE and not self._gone
+        )
 
 
-def _mapping(pairs: Pairs) -> Mapping[str, str]:
-    return dict(pairs)
+EXECUTE = "execute"
+"""What `StepStarted.kind` says of a step that runs an application."""
+
+
+def kind(command: Doing) -> str:
+    """The kind of a step, as it is recorded."""
+    return type(command).__name__.lower()
