@@ -9,13 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, NoReturn, cast
 
-from OpenSSL.crypto import FILETYPE_PEM
-from OpenSSL.SSL import Error as SSLError
+from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair
+from twisted.internet.ssl import Certificate, CertificateOptions
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -110,11 +109,13 @@ def certificate(path: str) -> CertificateOptions:
         blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content, re.DOTALL)
         own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
         (key,) = [
-            KeyPair.load(each, FILETYPE_PEM).original for each, kind in blocks if b"PRIVATE KEY" in kind
+            crypto.load_privatekey(crypto.FILETYPE_PEM, each, b"")  # with no passphrase it would ask for one
+            for each, kind in blocks
+            if kind.endswith(b"PRIVATE KEY")
         ]
         options = CertificateOptions(privateKey=key, certificate=own, extraCertChain=chain)
         options.getContext()  # it complains of a key that is another certificate's
-    except (OSError, ValueError, SSLError) as error:
+    except (OSError, ValueError, crypto.Error, SSL.Error) as error:
         raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {error}") from error
     return options
 
@@ -136,9 +137,9 @@ class PlivotxService(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         for each in self._loaded.warnings:
-            lines.warn("{warning}", warning=each)
+            lines.warn("{remark}", remark=each)
         for each in self._loaded.notes:
-            lines.info("{note}", note=each)
+            lines.info("{remark}", remark=each)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
