@@ -1,7 +1,8 @@
 """Keys: digit strings as FreeSWITCH reads them, and those on their way to the far end.
 
-`switch_core_session_send_dtmf_string` (switch_core_io.c) reads the strings; the pace is that of the recordings call_dtmf and
-call_dtmf_from_far_end, where the far end took its digits about 0.28 s apart, each at its own end.
+`switch_core_session_send_dtmf_string` (switch_core_io.c) reads the strings.  The pace was measured at a party that timed each
+packet: a digit lasts whole frames, between two of them there are 0.4 s (ten times `rtp_digit_delay` ms), and `w` and `W` are
+silent for 0.5 and 1 s beyond that.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from plivotx.emulator.channel import Channel
 
 FRAME = 0.02
-PAUSE = 0.28
-"""Seconds of silence behind a digit."""
+_DELAY = 40  # rtp-digit-delay of the profile
 
 _KNOWN = "0123456789*#ABCDabcdwWFf"
 _PAUSES = {"w": 0.5, "W": 1.0}
@@ -39,6 +39,11 @@ class Digit:
     def pause(self) -> bool:
         """Whether nothing is sent: `w` waits 0.5 s, `W` 1 s."""
         return self.digit in _PAUSES
+
+    @property
+    def sounding(self) -> float:
+        """How long it sounds, in whole frames."""
+        return math.ceil(self.seconds / FRAME - 1e-9) * FRAME
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,12 @@ def read(text: str) -> tuple[Digit, ...]:
     return tuple(found) if any(not digit.pause for digit in found) else ()
 
 
+def silence(channel: Channel) -> float:
+    """Seconds between two digits of a channel."""
+    delay = integer(channel.get("rtp_digit_delay"))
+    return (delay if delay > 0 else _DELAY) / 100
+
+
 class Outgoing:
     """The digits that one channel has still to send: they go out while somebody serves its audio."""
 
@@ -79,6 +90,7 @@ class Outgoing:
         self._channel = channel
         self._queue: deque[Digit] = deque()
         self._busy = False
+        self._free_at = 0.0
 
     def send(self, digits: Iterable[Digit]) -> None:
         """Take digits; without any audio yet they are lost."""
@@ -93,15 +105,20 @@ class Outgoing:
             return
         self._busy = True
         digit = self._queue.popleft()
-        seconds = digit.seconds if digit.pause else FRAME + math.ceil(digit.seconds / FRAME - 1e-9) * FRAME
-        channel.switch.later(seconds, self._sent, digit)
+        now = channel.switch.clock.seconds()
+        starts = max(self._free_at, now + FRAME)
+        if digit.pause:
+            self._free_at = starts + digit.seconds
+            channel.switch.later(self._free_at - now, self._go_on)
+        else:
+            self._free_at = starts + digit.sounding + silence(channel)
+            channel.switch.later(starts + digit.sounding - now, self._sent, digit)
 
     def _sent(self, digit: Digit) -> None:
-        channel = self._channel
-        if not digit.pause and channel.up:
-            channel.switch.far_end_hears(channel, digit)
-        channel.switch.later(0.0 if digit.pause else PAUSE - FRAME, self._free)
+        if self._channel.up:
+            self._channel.switch.far_end_hears(self._channel, digit)
+        self._go_on()
 
-    def _free(self) -> None:
+    def _go_on(self) -> None:
         self._busy = False
         self.serve()

@@ -500,7 +500,7 @@ class Switch:
         """A digit has reached the far end."""
         self.heard[channel.uuid] = self.heard.get(channel.uuid, "") + digit.digit
         at = self.clock.seconds()
-        self.digits.append(digits.Heard(channel.uuid, digit.digit, digit.seconds, at, channel.answered))
+        self.digits.append(digits.Heard(channel.uuid, digit.digit, digit.sounding, at, channel.answered))
 
     def receive_digits(self, channel: Channel, text: str, source: str) -> bool:
         """Digits reach the channel; each raises its DTMF event when it is taken from the queue (call_dtmf)."""
@@ -513,8 +513,8 @@ class Switch:
                 self.later(at, self._digit, channel, digit, source)
                 at += FRAME
             else:
-                self.later(at + digit.seconds, self._digit, channel, digit, source)
-                at += digit.seconds + digits.PAUSE
+                self.later(at + digit.sounding, self._digit, channel, digit, source)
+                at += digit.sounding + digits.silence(channel)
         return bool(found)
 
     def _digit(self, channel: Channel, digit: digits.Digit, source: str) -> None:
@@ -522,7 +522,7 @@ class Switch:
             return
         about = [
             ("DTMF-Digit", digit.digit),
-            ("DTMF-Duration", str(round(digit.seconds * 8000))),
+            ("DTMF-Duration", str(round((digit.seconds if source == "APP" else digit.sounding) * 8000))),
             ("DTMF-Source", source),
         ]
         channel.fire("DTMF", *about)
