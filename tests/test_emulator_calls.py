@@ -165,16 +165,52 @@ class Digits(unittest.TestCase):
         self.assertEqual(world.switch.heard["U"], "42")
         self.assertFalse(any(each.answered for each in world.switch.digits))
 
-    def test_early_media_that_is_ignored_carries_none(self):
+    def test_early_media_that_is_ignored_keeps_them_back(self):
         world = World()
         world.call("203", more="ignore_early_media=true")
         world.api("uuid_send_dtmf U 42")
         world.run(2)
         self.assertEqual(world.switch.digits, [])
+        world.run(3)
+        self.assertEqual(world.switch.heard["U"], "42")  # they waited for the answer
 
-    def test_a_ringing_far_end_hears_nothing(self):
-        _, heard, _ = self.heard("42", number="102")
-        self.assertEqual(heard, [])
+    def test_sent_while_it_rings_they_make_early_media_and_go_as_info(self):
+        _, heard, world = self.heard("42", number="102", seconds=0.5)
+        self.assertEqual([digit for digit, _ in heard], ["4", "2"])
+        self.assertTrue(all(each.info for each in world.switch.digits))
+        self.assertEqual(world.switch.heard, {})
+        self.assertEqual(world.names("U"), ["PROGRESS", "PROGRESS_MEDIA", "EXECUTE park", "PARK"])
+
+    def test_hooks_that_send_them(self):
+        for hook, number, info in (
+            ("execute_on_media_2='send_dtmf 42'", "202", True),
+            ("execute_on_pre_answer_2='send_dtmf 42'", "202", True),
+            ("execute_on_media_2='send_dtmf 42'", "101", False),
+            ("execute_on_media_2='send_dtmf::42'", "202", False),
+            ("execute_on_media_2='send_dtmf::42'", "101", False),
+            ("execute_on_answer_2='send_dtmf 42'", "202", False),
+        ):
+            world = World()
+            world.call(number, more=f"ignore_early_media=false,{hook}")
+            world.run(5)
+            self.assertEqual("".join(each.digit for each in world.switch.digits), "42", hook)
+            self.assertEqual({each.info for each in world.switch.digits}, {info}, hook)
+            self.assertEqual(world.switch.heard.get("U"), None if info else "42")
+
+    def test_an_inline_application_sends_them_in_early_media_or_at_the_answer(self):
+        for number, ignore, answered in (
+            ("202", "false", False),
+            ("202", "true", True),
+            ("102", "false", True),
+        ):
+            world = World()
+            world.say(
+                f"bgapi originate {{origination_uuid=U,ignore_early_media={ignore}}}sofia/gateway/gw/{number} "
+                "'send_dtmf:42,park' inline",
+                5,
+            )
+            self.assertEqual(world.switch.heard["U"], "42")
+            self.assertEqual(world.switch.digits[0].answered, answered)
 
     @given(st.text("0123456789*#ABCDwW@+~x "))
     def test_any_text_is_read(self, text):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from plivotx.emulator.causes import cause as read_cause
-from plivotx.emulator.dialstring import separate
+from plivotx.emulator.dialstring import integer, separate
 from plivotx.emulator.events import Event, to_bytes, to_text, url_encode
+from plivotx.emulator.recording import find, start_session, stop_session
 from plivotx.emulator.runner import DENIED
 
 if TYPE_CHECKING:
@@ -177,8 +179,12 @@ def _expand(switch: Switch, argument: str) -> str:
     return "".join(out)
 
 
-def _strepoch(switch: Switch, _: str) -> str:
-    return str(int(switch.wall()))
+def _strepoch(switch: Switch, argument: str) -> str:
+    try:
+        at = datetime.fromisoformat(argument).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        at = switch.wall()
+    return str(int(at))
 
 
 def _md5(_: Switch, argument: str) -> str:
@@ -284,12 +290,7 @@ def _uuid_transfer(switch: Switch, argument: str) -> str:
         words = words[1:]
         if not words:
             return "-USAGE: <uuid> [-bleg|-both] <dest-exten> [<dialplan>] [<context>]\n"
-    target = words[0]
-    dialplan = words[1] if len(words) > 1 else "XML"
-    context = words[2] if len(words) > 2 else channel.context
-    todo = switch.dialplan(target, dialplan, context)
-    channel.transfer(target, dialplan, context)
-    channel.runner.transfer(todo or [], None if todo is not None else "NO_ROUTE_DESTINATION")
+    switch.transfer(channel, *words[:3])
     return "+OK\n"
 
 
@@ -305,7 +306,15 @@ def _uuid_break(switch: Switch, argument: str) -> str:
 
 
 def _uuid_send_dtmf(switch: Switch, argument: str) -> str:
-    return _dtmf(switch, argument, "sent", switch.send_digits)
+    def send(channel: Channel, text: str) -> bool:
+        if channel.endpoint == "sofia" and not (channel.answered or channel.early):
+            channel.pre_answer()  # FreeSWITCH makes early media of its own, though nothing came (measured)
+            channel.outgoing.info_only = True
+        sent = switch.send_digits(channel, text)
+        channel.outgoing.info_only = False
+        return sent
+
+    return _dtmf(switch, argument, "sent", send)
 
 
 def _uuid_recv_dtmf(switch: Switch, argument: str) -> str:
@@ -324,6 +333,38 @@ def _dtmf(switch: Switch, argument: str, done: str, act: Callable[[Channel, str]
     if not act(channel, words[1]):
         return "-ERR Operation failed\n"
     return f"+OK {words[0]} {done} DTMF {words[1]}.\n"
+
+
+def _uuid_record(switch: Switch, argument: str) -> str:
+    words = _words(argument, 5)
+    usage = "-USAGE: <uuid> [start|stop|mask|unmask] <path> [<limit>] [<recording_vars>]\n"
+    if len(words) < 3:
+        return usage
+    channel = switch.locate(words[0])
+    if channel is None:
+        return NO_SESSION
+    action, path = words[1].lower(), words[2]
+    if action == "start":
+        limit = integer(words[3]) if len(words) > 3 else 0
+        return "+OK Success\n" if start_session(channel, path, limit) else "-ERR Cannot record session!\n"
+    if action == "stop":
+        found = find(channel, path)
+        for recording in found:
+            stop_session(channel, recording)
+        return "+OK Success\n" if found else "-ERR Cannot stop record session!\n"
+    return usage
+
+
+def _uuid_buglist(switch: Switch, argument: str) -> str:
+    channel = switch.locate(argument)
+    if channel is None:
+        return ""
+    bugs = "".join(
+        " <media-bug>\n  <function>session_record</function>\n"
+        f"  <target>{path}</target>\n  <thread-locked>0</thread-locked>\n </media-bug>\n"
+        for path in channel.recordings
+    )
+    return f"<media-bugs>\n{bugs}</media-bugs>\n"
 
 
 def _hupall(switch: Switch, argument: str) -> str:
@@ -479,9 +520,8 @@ def _rows_xml(rows: list[dict[str, str]]) -> str:
 
 
 def _strftime(switch: Switch, argument: str) -> str:
-    if argument == "%Y":
-        return switch.local_time(switch.micros())[:4]
-    return switch.local_time(switch.micros())
+    at = datetime.fromtimestamp(switch.wall(), UTC)
+    return at.strftime(argument or "%Y-%m-%d %T")
 
 
 COMMANDS: dict[str, Command] = {
@@ -510,10 +550,12 @@ COMMANDS: dict[str, Command] = {
     "url_decode": _url_decode,
     "url_encode": _url_encode,
     "uuid_break": _uuid_break,
+    "uuid_buglist": _uuid_buglist,
     "uuid_dump": _uuid_dump,
     "uuid_exists": _uuid_exists,
     "uuid_getvar": _uuid_getvar,
     "uuid_kill": _uuid_kill,
+    "uuid_record": _uuid_record,
     "uuid_recv_dtmf": _uuid_recv_dtmf,
     "uuid_send_dtmf": _uuid_send_dtmf,
     "uuid_setvar": _uuid_setvar,

@@ -6,24 +6,21 @@ driving-calls.md, section 2.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from plivotx.emulator.causes import cause as read_cause
-from plivotx.emulator.dialstring import integer, separate
+from plivotx.emulator.dialstring import integer, separate, true
+from plivotx.emulator.digits import read as read_digits
+from plivotx.emulator.keys import play_and_get_digits, read
+from plivotx.emulator.recording import record, record_session, stop_record_session, terminators
 from plivotx.emulator.runner import Body, Wait
+from plivotx.emulator.sounds import play, speech, voice
 
 if TYPE_CHECKING:
     from plivotx.emulator.channel import Channel
 
 Application = Callable[["Channel", str], Body]
-
-SECONDS_PER_CHARACTER = 0.05
-"""How fast the emulated voice speaks."""
-
-_TONE = re.compile(r"%\(\s*([0-9]+)\s*,\s*([0-9]+)\s*,")
 
 
 def _park(channel: Channel, _: str) -> Body:
@@ -36,70 +33,47 @@ def _park(channel: Channel, _: str) -> Body:
 
 
 def _playback(channel: Channel, argument: str) -> Body:
-    delimiter = channel.get("playback_delimiter")
-    paths = argument.split(delimiter) if delimiter else [argument]
-    response = None
-    for path in paths:
-        seconds = channel.switch.length_of(path, channel)
-        if seconds is None:
-            if len(paths) == 1:
-                return "FILE NOT FOUND"
-            continue  # a missing part is skipped (driving-calls.md)
-        response = yield from _play(channel, path, seconds)
-        if response != "FILE PLAYED":
-            break
-    return response or "FILE NOT FOUND"
-
-
-def _play(channel: Channel, path: str, seconds: float) -> Body:
-    kind = path.partition("://")[0] if "://" in path else "file"
-    about = (("Playback-File-Type", kind), ("Playback-File-Path", path))
     channel.set("playback_terminator_used", None)
-    channel.fire("PLAYBACK_START", *about)
-    started = channel.switch.clock.seconds()
-    how = "time"
-    if seconds > 0:
-        keys = _terminators(channel)
-        how = yield Wait(None if math.isinf(seconds) else seconds, digits=keys)
-    milliseconds = round(min(channel.switch.clock.seconds() - started, seconds) * 50) * 20
-    channel.variables["playback_last_offset_pos"] = str(milliseconds * 8)
-    channel.variables["playback_seconds"] = str(milliseconds // 1000)
-    channel.variables["playback_ms"] = str(milliseconds)
-    channel.variables["playback_samples"] = str(milliseconds * 8)
-    status = "done" if how == "time" else "break"
-    channel.fire("PLAYBACK_STOP", *about, ("Playback-Status", status))
-    return "PLAYBACK ERROR" if how in {"hangup", "transfer"} else "FILE PLAYED"
+    how = yield from play(channel, argument, digits=terminators(channel))
+    _note_key(channel, how)
+    if how in {"hangup", "transfer"} or not argument:
+        return "PLAYBACK ERROR"
+    return "FILE NOT FOUND" if how == "missing" else "FILE PLAYED"
 
 
-def _terminators(channel: Channel) -> str:
-    keys = channel.get("playback_terminators")
-    if keys is None:
-        return "*"
-    if keys == "any":
-        return "0123456789*#ABCD"
-    return "" if keys == "none" else keys
+def _note_key(channel: Channel, how: str) -> None:
+    if how == "digit":
+        channel.set("playback_terminator_used", channel.runner.key)
 
 
 def _speak(channel: Channel, argument: str) -> Body:
     parts = argument.split("|", 2)
+    engine, name = channel.get("tts_engine"), channel.get("tts_voice")
+    if len(parts) > 1:
+        name = parts[-2]
+    if len(parts) > 2:
+        engine = parts[0]
     text = parts[-1]
-    if len(parts) == 3 and parts[0] not in channel.switch.voices:
-        return None  # an unknown engine ends at once and says nothing (driving-calls.md)
-    yield Wait(len(text) * SECONDS_PER_CHARACTER, digits=_terminators(channel))
-    return None
+    channel.set("playback_terminator_used", None)
+    if text and voice(channel, engine, name):
+        how = yield Wait(speech(text), digits=terminators(channel))
+        _note_key(channel, how)
+    return None  # an unknown engine or voice ends at once and says nothing (out_speak)
 
 
 def _say(channel: Channel, argument: str) -> Body:
     words = separate(argument, " ", 4)
-    if len(words) == 4:
-        yield Wait(len(words[3]) * SECONDS_PER_CHARACTER, digits=_terminators(channel))
-    return None
+    if len(words) == 4 and words[0] in channel.switch.languages:
+        how = yield Wait(speech(words[3]), digits=terminators(channel))
+        _note_key(channel, how)
+    return None  # no sound files: it ends at once (out_speak)
 
 
-def _sleep(_: Channel, argument: str) -> Body:
+def _sleep(channel: Channel, argument: str) -> Body:
     seconds = integer(argument) / 1000
     if seconds > 0:
-        yield Wait(seconds, pauses=False)
+        # keys stay in the channel's queue unless it is told to eat them
+        yield Wait(seconds, pauses=False, deaf=not true(channel.get("sleep_eat_digits")))
     return None
 
 
@@ -174,35 +148,47 @@ def _send_dtmf(channel: Channel, argument: str) -> Body:
     yield Wait()
 
 
-def length(path: str, sounds: dict[str, float], channel: Channel) -> float | None:
-    """How many seconds a sound lasts; infinite for a stream without end, None if there is no such file."""
-    if path in sounds:
-        return sounds[path]
-    scheme, _, rest = path.partition("://")
-    if scheme == "silence_stream":
-        milliseconds = integer(rest.partition(",")[0])
-        return math.inf if milliseconds <= 0 else milliseconds / 1000
-    if scheme == "tone_stream":
-        tones, _, options = rest.partition(";loops=")
-        once = sum(integer(on) + integer(off) for on, off in _TONE.findall(tones)) / 1000
-        loops = integer(options) if options else 1
-        return math.inf if loops < 0 and once else once * max(loops, 1)
-    if path.startswith("say:") and channel.get("tts_engine"):
-        return (len(path) - len("say:")) * SECONDS_PER_CHARACTER
+def _queue_dtmf(channel: Channel, argument: str) -> Body:
+    for digit in read_digits(argument):
+        if not digit.pause:
+            channel.keys.append(digit)  # taken by what runs next
     return None
+    yield Wait()
+
+
+def _flush_dtmf(channel: Channel, _: str) -> Body:
+    channel.keys.clear()
+    return None
+    yield Wait()
+
+
+def _transfer(channel: Channel, argument: str) -> Body:
+    words = separate(argument, " ", 3)
+    if words:
+        channel.switch.transfer(channel, *words)
+    return None
+    yield Wait()
 
 
 APPLICATIONS: dict[str, Application] = {
     "answer": _answer,
+    "detect_speech": _nothing,  # there is no speech module: it ends at once
+    "eval": _nothing,
     "export": _set,
+    "flush_dtmf": _flush_dtmf,
     "hangup": _hangup,
     "info": _nothing,
     "log": _nothing,
     "multiset": _multiset,
     "park": _park,
+    "play_and_get_digits": play_and_get_digits,
     "playback": _playback,
     "pre_answer": _nothing,
     "push": _push,
+    "queue_dtmf": _queue_dtmf,
+    "read": read,
+    "record": record,
+    "record_session": record_session,
     "ring_ready": _nothing,
     "say": _say,
     "sched_hangup": _sched_hangup,
@@ -210,5 +196,9 @@ APPLICATIONS: dict[str, Application] = {
     "set": _set,
     "sleep": _sleep,
     "speak": _speak,
+    "start_dtmf": _nothing,
+    "stop_dtmf": _nothing,
+    "stop_record_session": stop_record_session,
+    "transfer": _transfer,
     "unset": _unset,
 }

@@ -6,13 +6,15 @@ orig_early_media*, orig_486, orig_loopback_*, orig_caller_id and call_transfer_i
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from plivotx.causes import q850
 from plivotx.emulator.causes import SIP_STATUS
 from plivotx.emulator.dialstring import integer, true
-from plivotx.emulator.digits import Outgoing
+from plivotx.emulator.digits import Digit, Outgoing
 from plivotx.emulator.events import Headers
+from plivotx.emulator.recording import Audio, Recording, stop_session
 from plivotx.emulator.runner import Runner
 from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, OFFERED, STATISTICS
 from plivotx.emulator.variables import Variables
@@ -115,9 +117,16 @@ class Channel:
         self.job_first = False
         """Its end is reported behind the answer of the job that dialled it."""
         self.finished = False
+        self.digits_dialed = ""
         self.runner = Runner(self)
         self.outgoing = Outgoing(self)
         """Digits on their way to the far end."""
+        self.keys: deque[Digit] = deque()
+        """Keys pressed that nobody has taken yet."""
+        self.audio = Audio()
+        """What the far end sends."""
+        self.recordings: dict[str, Recording] = {}
+        """Running recordings of the session, by file."""
         self.watch: Callable[[], None] | None = None
         """Told of each answer, early media and end while somebody dials it."""
         self.on_end: Callable[[], None] | None = None
@@ -448,6 +457,29 @@ class Channel:
             self.variables["DP_MATCH"] = self.destination
         self._enter("CS_ROUTING")
 
+    # --- keys and audio
+
+    def press(self, digit: Digit) -> None:
+        """A key was pressed: it waits until an application takes it."""
+        if self.up:
+            self.keys.append(digit)
+            self.runner.take_keys()
+
+    def dequeued(self, digit: Digit) -> None:
+        """A key was taken from the queue: only now its event comes (NOTES.md, section 2)."""
+        self.digits_dialed += digit.digit
+        self.fire(
+            "DTMF",
+            ("DTMF-Digit", digit.digit),
+            ("DTMF-Duration", str(round(digit.seconds * 8000))),
+            ("DTMF-Source", digit.source),
+        )
+
+    def hear(self, kind: str) -> None:
+        """The far end begins to send audio of some kind (recording.Audio)."""
+        self.audio.change(self.switch.clock.seconds(), kind)
+        self.runner.audio_changed()
+
     # --- the end
 
     def hangup(self, cause: str, *, delay: float = FRAME) -> None:
@@ -476,6 +508,8 @@ class Channel:
         self.runner.close()
         self._enter("CS_HANGUP")
         self._set_call_state("HANGUP")
+        for recording in list(self.recordings.values()):
+            stop_session(self, recording, ended=True)
         self.ended_at = self.switch.micros()
         self._cdr_variables()
         self._enter("CS_REPORTING")
@@ -514,6 +548,8 @@ class Channel:
         """The switch died and took this call up again; nothing is left of what ran on it."""
         self.runner.close()
         self.runner = Runner(self)
+        self.keys.clear()
+        self.recordings.clear()
         self.watch = None
         self.originating = self.held = False
 
@@ -540,7 +576,7 @@ class Channel:
         created, ended = self.created, self.ended_at
         variables["hangup_cause"] = self.cause
         variables["hangup_cause_q850"] = str(q850(self.cause))
-        variables["digits_dialed"] = "none"
+        variables["digits_dialed"] = self.digits_dialed or "none"
         stamps = (
             ("start", created),
             ("profile_start", self.profile_created),

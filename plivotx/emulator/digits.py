@@ -34,6 +34,8 @@ class Digit:
 
     digit: str
     seconds: float
+    source: str = "APP"
+    """Where a key came from: `RTP`, or `APP` for uuid_recv_dtmf."""
 
     @property
     def pause(self) -> bool:
@@ -59,6 +61,8 @@ class Heard:
     """When it ended, seconds of the clock."""
     answered: bool
     """Whether the far end had answered by then."""
+    info: bool = False
+    """Whether it came as SIP INFO: one that listens to the audio does not hear it."""
 
 
 def read(text: str) -> tuple[Digit, ...]:
@@ -91,12 +95,19 @@ class Outgoing:
         self._queue: deque[Digit] = deque()
         self._busy = False
         self._free_at = 0.0
+        self.info_only = False
+        """Whether there is no audio to send them in, whatever the channel thinks."""
 
     def send(self, digits: Iterable[Digit]) -> None:
-        """Take digits; without any audio yet they are lost."""
-        if self._channel.has_audio:
+        """Take digits; without audio yet they are sent as SIP INFO, all at once (measured)."""
+        channel = self._channel
+        if channel.has_audio and not self.info_only:
             self._queue.extend(digits)
             self.serve()
+            return
+        for digit in digits:
+            if not digit.pause:
+                channel.switch.far_end_hears(channel, digit, info=True)
 
     def serve(self) -> None:
         """Go on; while the channel is still dialled (early media that is ignored) nobody serves it."""
@@ -116,7 +127,7 @@ class Outgoing:
 
     def _sent(self, digit: Digit) -> None:
         if self._channel.up:
-            self._channel.switch.far_end_hears(self._channel, digit)
+            self._channel.switch.far_end_hears(self._channel, digit, info=False)
         self._go_on()
 
     def _go_on(self) -> None:

@@ -30,7 +30,8 @@ class Step:
     after: float
     """Seconds after the step before; the first after the call reached it."""
     act: str
-    """`trying`, `ring`, `early`, `answer`, `refuse`, `unreachable`, `bye` or `digits`."""
+    """`trying`, `ring`, `early`, `answer`, `refuse`, `unreachable`, `bye`, `digits`, or what it sends from now on: `talk`,
+    `hush` (audio, but silence), `mute` (no audio at all, as at the start)."""
     detail: str = ""
     """The cause, or the digits."""
 
@@ -51,7 +52,7 @@ def script(number: str) -> Script:
         return (Step(0, "ring"), Step(int(match[1]), "answer"))
     if match := re.match(r"2(\d\d)\d*$", number, re.ASCII):
         # three rounds of 300 ms a second: 0.9 s for each (orig_early_media)
-        return (Step(0, "early"), Step(int(match[1]) * 0.9, "answer"))
+        return (Step(0, "early"), Step(0, "talk"), Step(int(match[1]) * 0.9, "answer"), Step(0, "mute"))
     if match := re.match(r"(486|603|503|404)\d*$", number, re.ASCII):
         return (Step(0, "refuse", _REFUSALS[match[1]]),)
     if re.match(r"3\d*$", number, re.ASCII):
@@ -63,5 +64,5 @@ def script(number: str) -> Script:
     if match := re.match(r"7(\d\d)\d*$", number, re.ASCII):
         return (Step(0, "answer"), Step(int(match[1]), "bye", "NORMAL_CLEARING"))
     if re.match(r"9\d*$", number, re.ASCII):
-        return (Step(0, "answer"), Step(60, "bye", "NORMAL_CLEARING"))
+        return (Step(0, "answer"), Step(0, "talk"), Step(60, "bye", "NORMAL_CLEARING"))
     return (Step(0, "refuse", "NO_ROUTE_DESTINATION"),)

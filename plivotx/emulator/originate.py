@@ -339,6 +339,8 @@ class FarEnd:
             channel.refuse(step.detail, reached=False)
         elif step.act == "bye":
             channel.bye(step.detail)
+        elif step.act in {"talk", "hush", "mute"}:
+            channel.hear(step.act)
         elif step.act == "digits":
             channel.switch.receive_digits(channel, step.detail, "RTP")
         if channel.up:

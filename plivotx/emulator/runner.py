@@ -42,10 +42,16 @@ class Wait:
     """Whether the time stands still while another application runs nested inside (playback) or not (sleep)."""
     digits: str = ""
     """Keys that end the wait."""
+    deaf: bool = False
+    """Whether keys stay in the channel's queue (sleep) or are taken from it as they come (all others)."""
+    breakable: bool = True
+    """Whether uuid_break ends it."""
+    audio: bool = False
+    """Whether it ends, with `audio`, when the far end begins or stops talking."""
 
 
 Body = Generator[Wait, str, str | None]
-"""An application at work: yields waits, is sent `time`, `break`, `digit`, `transfer` or `hangup`."""
+"""An application at work: yields waits, is sent `time`, `break`, `digit`, `audio`, `transfer` or `hangup`."""
 
 
 @dataclass
@@ -60,8 +66,12 @@ class Running:
     started: float
     body: Body | None = None
     wait: Wait = field(default_factory=Wait)
+    waiting: bool = False
     remaining: float | None = None
-    since: float = 0.0
+    since: float | None = None
+    """Since when its wait goes on; None while it is paused."""
+    spent: float = 0.0
+    """Seconds its wait lasted before it was paused."""
     timer: IDelayedCall | None = None
 
 
@@ -81,6 +91,10 @@ class Runner:
         self.channel = channel
         self.last: tuple[str, str] = ("", "")
         """Application and argument started last."""
+        self.key = ""
+        """The key that ended a wait last."""
+        self.waited = 0.0
+        """Seconds that the last wait lasted, without those in which something else ran inside."""
         self._stack: list[Running] = []
         self._messages: deque[Message] = deque()
         self._todo: deque[tuple[str, str | None]] = deque()
@@ -163,19 +177,36 @@ class Runner:
             self._pumping.cancel()
         self._pumping = None
 
-    def digit(self, digit: str) -> None:
-        """A key was pressed: it may end what runs."""
+    def take_keys(self) -> None:
+        """Take the keys pressed from the channel's queue, if what runs does so; one may end it (out_dtmf)."""
+        keys = self.channel.keys
+        while keys and (running := self.current) is not None and running.waiting and not running.wait.deaf:
+            digit = keys.popleft()
+            self.channel.dequeued(digit)
+            if digit.digit in running.wait.digits:
+                self.key = digit.digit
+                self._resume(running, "digit")
+
+    def audio_changed(self) -> None:
+        """The far end began or stopped talking."""
         running = self.current
-        if running is not None and digit in running.wait.digits:
-            self.channel.set("playback_terminator_used", digit)
-            self._resume(running, "digit")
+        if running is not None and running.waiting and running.wait.audio:
+            self._resume(running, "audio")
 
     def execute_on(self, prefix: str) -> None:
         """Run the applications of all variables that begin so, at once (switch_channel_execute_on)."""
         for name, value in list(self.channel.variables.items()):
             if name.lower().startswith(prefix) and self.channel.up:
-                app, argument = _split_app(value)
-                self._side(app, argument)
+                app, colons, argument = _split_app(value)
+                if colons == "::":
+                    # in the channel's own thread, once it serves its queue
+                    self.queue(
+                        Message(
+                            {"call-command": "execute", "execute-app-name": app, "execute-app-arg": argument}
+                        )
+                    )
+                else:
+                    self._side(app, argument)
 
     def expand(self, text: str) -> str:
         """Expand `${..}` as switch_channel_expand_variables does; `${api(..)}` is refused, as with api-expansion=false."""
@@ -233,6 +264,9 @@ class Runner:
     def _step(self, running: Running, how: str | None) -> None:
         """Let an application go on until its next wait or its end."""
         assert running.body is not None
+        running.waiting = False
+        self._count(running)
+        self.waited, running.spent = running.spent, 0.0
         self._inside += 1
         try:
             wait = next(running.body) if how is None else running.body.send(how)
@@ -250,7 +284,9 @@ class Runner:
         if self.breaking and running.app != "park":
             self._step(running, "hangup" if not self.channel.up else "transfer")
             return
+        running.waiting = True
         self._arm(running)
+        self.take_keys()
         if not running.locked:
             self._pump()
 
@@ -282,8 +318,9 @@ class Runner:
         if below is None:
             self._next()
             return
-        if below.timer is None:
+        if below.since is None:
             self._arm(below)
+        self.take_keys()
         self._pump()
 
     def _again(self, running: Running, message: Message) -> bool:
@@ -304,13 +341,18 @@ class Runner:
             )
 
     def _pause(self, running: Running) -> None:
-        if running.timer is not None and running.timer.active():
-            running.timer.cancel()
-            if running.wait.pauses and running.remaining is not None:
-                running.remaining -= self.channel.switch.clock.seconds() - running.since
-            elif running.remaining is not None:
-                running.remaining = running.since + running.remaining - self.channel.switch.clock.seconds()
-        running.timer = None
+        since, now = running.since, self.channel.switch.clock.seconds()
+        self._cancel(running)
+        self._count(running)
+        if since is not None and running.remaining is not None:
+            # a sleep's time goes on, but the sleep cannot end meanwhile
+            running.remaining -= now - since
+
+    def _count(self, running: Running) -> None:
+        """Stop the count of the seconds that a wait lasts."""
+        if running.since is not None:
+            running.spent += self.channel.switch.clock.seconds() - running.since
+        running.since = None
 
     def _cancel(self, running: Running) -> None:
         if running.timer is not None and running.timer.active():
@@ -403,7 +445,7 @@ class Runner:
             self.channel.switch.later(_FRAME, self._interrupt, running, everything)
 
     def _interrupt(self, running: Running, everything: bool) -> None:
-        if running is not self.current or self.breaking:
+        if running is not self.current or self.breaking or not running.wait.breakable:
             return
         self._resume(running, "break")
         if everything:
@@ -456,7 +498,9 @@ class Runner:
         while at < length:
             char = text[at]
             following = text[at + 1] if at + 1 < length else ""
-            if char == "\\" and following == "$":
+            if char == "$" and text.startswith("${", at + 1):
+                at += 1  # `$${name}` is `${name}` (out_execute)
+            elif char == "\\" and following == "$":
                 out.append("$")
                 at += 2
             elif char == "\\" and following == "'":
@@ -496,11 +540,11 @@ def _loops(message: Message) -> int:
     return 1 if loops is None else integer(loops)
 
 
-def _split_app(value: str) -> tuple[str, str]:
+def _split_app(value: str) -> tuple[str, str, str]:
     """Cut `app arg`, `app:arg` or `app::arg` (switch_channel_execute_on_value)."""
-    match = re.match(r"([^ :]*)(?: |::?)?", value)
+    match = re.match(r"([^ :]*)( |::?)?", value)
     assert match is not None
-    return match[1], value[match.end() :]
+    return match[1], match[2] or "", value[match.end() :]
 
 
 def _closing_brace(text: str, start: int) -> int | None:

@@ -18,12 +18,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory as TwistedFactory
 from twisted.internet.protocol import Protocol
 
-from plivotx.emulator import api, applications, digits, farends
+from plivotx.emulator import api, applications, digits, farends, sounds
 from plivotx.emulator.causes import cause as read_cause
 from plivotx.emulator.channel import FRAME, Channel
 from plivotx.emulator.dialstring import DialStringError, Leg, integer, parse, separate
 from plivotx.emulator.events import Event, Headers
 from plivotx.emulator.originate import Originating
+from plivotx.emulator.recording import Recording
 from plivotx.emulator.socket import Session
 from plivotx.emulator.variables import Variables
 
@@ -35,6 +36,7 @@ HEARTBEAT = 20.0
 """Seconds between two HEARTBEAT events."""
 
 _TICK = 0.5  # how often the scheduler looks at its tasks
+_THEIR_PAUSE = 0.28  # between two digits of a far end (call_dtmf_from_far_end)
 _GAP = 0.25  # what FreeSWITCH reckons for the pause behind a digit
 _DEFAULT = 0.25  # and for `w`
 
@@ -66,6 +68,8 @@ _CALLING = {
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
     "PLAYBACK_START": ("switch_ivr_play_say.c", "switch_ivr_play_file", "1646"),
     "PLAYBACK_STOP": ("switch_ivr_play_say.c", "switch_ivr_play_file", "2020"),
+    "RECORD_START": ("switch_ivr_play_say.c", "switch_ivr_record_file_event", "767"),
+    "RECORD_STOP": ("switch_ivr_play_say.c", "switch_ivr_record_file_event", "1030"),
     "SESSION_HEARTBEAT": ("switch_core_session.c", "send_heartbeat", "2820"),
 }
 _WITHOUT_VARIABLES = frozenset(("CHANNEL_OUTGOING", "CHANNEL_STATE", "CHANNEL_CALLSTATE", "DTMF", "CODEC"))
@@ -176,9 +180,9 @@ class Switch:
         self.dialled: list[Dialled] = []
         self.ended: list[Ended] = []
         self.heard: dict[str, str] = {}
-        """Digits that far ends heard, by our leg's uuid."""
+        """Digits that far ends heard in their audio, by our leg's uuid."""
         self.digits: list[digits.Heard] = []
-        """The same one by one, with their times."""
+        """The same one by one, with their times; and those that came as SIP INFO."""
         self.executed: list[tuple[str, str, str, float]] = []
         """Every application that ran: uuid, name, argument, seconds of the clock."""
         self.numbers: dict[str, farends.Script] = {}
@@ -193,8 +197,15 @@ class Switch:
         """Gateways by name: a script for every number, or a function that gives one for the number, asked at each attempt."""
         self.unknown_gateways = {"nosuch"}
         self.sounds: dict[str, float] = {}
-        """Sound files there are, with their seconds."""
-        self.voices = {"flite"}
+        """Sound files and URLs there are, with their seconds."""
+        self.voices = {"flite": {"awb", "kal", "rms", "slt"}}
+        """Speech engines, with their voices."""
+        self.languages = {"de", "en", "es", "fr", "it", "nl", "pt", "ru"}
+        """Languages whose sound files `say` finds."""
+        self.unwritable: set[str] = set()
+        """Beginnings of file names that cannot be recorded to."""
+        self.recordings: list[Recording] = []
+        """All recordings, in the order in which they began."""
         self.profile = "lab"
         self.user_agent = f"FreeSWITCH-mod_sofia/{VERSION}"
         self.globals = Variables()
@@ -437,9 +448,9 @@ class Switch:
         """Find an application."""
         return applications.APPLICATIONS.get(name.lower())
 
-    def length_of(self, path: str, channel: Channel) -> float | None:
+    def length_of(self, path: str) -> float | None:
         """How many seconds a sound lasts; None if there is none."""
-        return applications.length(path, self.sounds, channel)
+        return sounds.length(path, self.sounds)
 
     def script_of(self, number: str) -> farends.Script:
         """What the party with this number does."""
@@ -465,6 +476,15 @@ class Switch:
                 ("park", None),
             ]
         return None
+
+    def transfer(
+        self, channel: Channel, target: str, dialplan: str = "XML", context: str | None = None
+    ) -> None:
+        """Send a channel to other applications; what runs is stopped at the next frame."""
+        context = context or channel.context
+        todo = self.dialplan(target, dialplan, context)
+        channel.transfer(target, dialplan, context)
+        channel.runner.transfer(todo or [], None if todo is not None else "NO_ROUTE_DESTINATION")
 
     def hang_up(self, uuid: str, cause: str = "NORMAL_CLEARING") -> None:
         """The far end hangs up."""
@@ -496,11 +516,14 @@ class Switch:
         channel.variables["last_dtmf_duration"] = str(round(sum(span + _GAP for span in spans) * 1000))
         return True
 
-    def far_end_hears(self, channel: Channel, digit: digits.Digit) -> None:
-        """A digit has reached the far end."""
-        self.heard[channel.uuid] = self.heard.get(channel.uuid, "") + digit.digit
+    def far_end_hears(self, channel: Channel, digit: digits.Digit, *, info: bool) -> None:
+        """A digit has reached the far end, in the audio or as SIP INFO."""
+        if not info:
+            self.heard[channel.uuid] = self.heard.get(channel.uuid, "") + digit.digit
         at = self.clock.seconds()
-        self.digits.append(digits.Heard(channel.uuid, digit.digit, digit.sounding, at, channel.answered))
+        self.digits.append(
+            digits.Heard(channel.uuid, digit.digit, digit.sounding, at, channel.answered, info)
+        )
 
     def receive_digits(self, channel: Channel, text: str, source: str) -> bool:
         """Digits reach the channel; each raises its DTMF event when it is taken from the queue (call_dtmf)."""
@@ -510,23 +533,13 @@ class Switch:
             if digit.pause:
                 continue
             if source == "APP":
-                self.later(at, self._digit, channel, digit, source)
+                self.later(at, channel.press, digit)
                 at += FRAME
             else:
-                self.later(at + digit.sounding, self._digit, channel, digit, source)
-                at += digit.sounding + digits.silence(channel)
+                pressed = digits.Digit(digit.digit, digit.sounding, source)
+                self.later(at + digit.sounding, channel.press, pressed)
+                at += digit.sounding + _THEIR_PAUSE
         return bool(found)
-
-    def _digit(self, channel: Channel, digit: digits.Digit, source: str) -> None:
-        if not channel.up:
-            return
-        about = [
-            ("DTMF-Digit", digit.digit),
-            ("DTMF-Duration", str(round((digit.seconds if source == "APP" else digit.sounding) * 8000))),
-            ("DTMF-Source", source),
-        ]
-        channel.fire("DTMF", *about)
-        channel.runner.digit(digit.digit)
 
     # --- the scheduler
 
