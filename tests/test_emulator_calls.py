@@ -223,19 +223,32 @@ class Limits(unittest.TestCase):
     """Time-outs of the dialling, and codecs."""
 
     def test_progress_timeout(self):
-        for number, via, cause in (
-            ("1", "sofia/gateway/silent/", ["PROGRESS_TIMEOUT"]),
-            ("1", "sofia/gateway/trying/", ["PROGRESS_TIMEOUT"]),
-            ("3", "sofia/gateway/gw/", []),
-            ("209", "sofia/gateway/gw/", []),
+        for variable, number, via, cause in (
+            ("leg_progress_timeout", "1", "sofia/gateway/silent/", ["PROGRESS_TIMEOUT"]),
+            ("leg_progress_timeout", "1", "sofia/gateway/trying/", ["PROGRESS_TIMEOUT"]),
+            ("leg_progress_timeout", "3", "sofia/gateway/gw/", []),
+            ("leg_progress_timeout", "209", "sofia/gateway/gw/", []),
+            ("progress_timeout", "1", "sofia/gateway/trying/", ["PROGRESS_TIMEOUT"]),
+            (
+                "progress_timeout",
+                "3",
+                "sofia/gateway/gw/",
+                ["PROGRESS_TIMEOUT"],
+            ),  # it does not mind that it rings
+            ("progress_timeout", "209", "sofia/gateway/gw/", []),
+            ("progress_timeout", "101", "sofia/gateway/gw/", []),
         ):
             world = World()
-            world.call(number, more="progress_timeout=2,ignore_early_media=true", via=via)
+            world.call(number, more=f"{variable}=2,ignore_early_media=true", via=via)
             world.run(5)
-            self.assertEqual([end.cause for end in world.switch.ended], cause, via + number)
+            self.assertEqual([end.cause for end in world.switch.ended], cause, variable + via + number)
             self.assertEqual(_job(world), [f"-ERR {each}\n" for each in cause])
             if cause:
-                self.assertTrue(1 <= world.switch.ended[0].at <= 3.1, world.switch.ended)
+                self.assertTrue(2 <= world.switch.ended[0].at <= 3.1, world.switch.ended)
+                end = next(e for e in world.events("U") if e["Event-Name"] == "CHANNEL_HANGUP_COMPLETE")
+                status = None if "silent" in via else "487"
+                self.assertEqual(end.get("variable_sip_invite_failure_status"), status)
+                self.assertEqual(end["variable_hangup_cause_q850"], "16")
 
     def test_leg_timeout(self):
         world = World()

@@ -8,6 +8,7 @@ SIP_STATUS: dict[str, tuple[int, str]] = {
     "USER_BUSY": (486, "Busy Here"),
     "NORMAL_TEMPORARY_FAILURE": (503, "Service Unavailable"),
     "CALL_REJECTED": (603, "Decline"),
+    "NO_USER_RESPONSE": (480, "Temporarily Unavailable"),
     "INCOMPATIBLE_DESTINATION": (488, "Not Acceptable Here"),
 }
 

@@ -132,6 +132,8 @@ class Channel:
         self.on_end: Callable[[], None] | None = None
         """The far end, told that we hung up."""
         self.they_hung_up = False
+        self.tried = False
+        """100 Trying came: then giving up sends a CANCEL."""
 
     @property
     def answered(self) -> bool:
@@ -631,7 +633,7 @@ class Channel:
             return
         if not self.get("sip_hangup_disposition"):
             variables["sip_hangup_disposition"] = "send_bye" if self.answered else "send_cancel"
-            if not self.answered and self.network_addr:
+            if not self.answered and (self.network_addr or self.tried):
                 variables["sip_invite_failure_status"] = "487"
                 variables["sip_invite_failure_phrase"] = "CANCEL"
         if self.media:

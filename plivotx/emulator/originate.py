@@ -153,6 +153,11 @@ class Dialling:
             until = math.floor(now) + self._progress_seconds + 1 - now
             self._progress_timeout = self.switch.later(until + FRAME, self._progress_timed_out)
         for channel, what in scripts:
+            limit = integer(channel.get("leg_progress_timeout"))
+            if limit > 0:
+                # N..N+1 seconds too (measured)
+                until = math.floor(now) + limit + 1 - now
+                self.switch.later(until + FRAME, self._leg_made_no_progress, channel)
             limit = integer(channel.get("leg_timeout"))
             if limit > 0:
                 # N..N+1 seconds here (orig_leg_timeout)
@@ -275,8 +280,13 @@ class Dialling:
         self._release()
 
     def _progress_timed_out(self) -> None:
-        if not self._over and not any(leg.progress or leg.early or leg.answered for leg in self._legs):
+        # ringing does not count (measured): only early media and the answer do
+        if not self._over and not any(leg.early or leg.answered for leg in self._legs):
             self._give_up("PROGRESS_TIMEOUT")
+
+    def _leg_made_no_progress(self, leg: Channel) -> None:
+        if not self._over and leg.up and not (leg.progress or leg.early or leg.answered):
+            leg.hangup("PROGRESS_TIMEOUT", delay=0)
 
     def _leg_timed_out(self, leg: Channel) -> None:
         if not self._over and leg.up and not leg.answered:
@@ -327,7 +337,9 @@ class FarEnd:
 
     def _act(self) -> None:
         channel, step = self._channel, self._steps.pop(0)
-        if step.act == "ring":
+        if step.act == "trying":
+            channel.tried = True
+        elif step.act == "ring":
             channel.ring()
         elif step.act == "early":
             channel.pre_answer()
