@@ -45,6 +45,16 @@ class Originate(Command, frozen=True, kw_only=True):
     """Seconds from the first ring or early media and the cause; the switch itself keeps it."""
     answer_backstop: tuple[int, str]
     """Seconds from the answer and the cause; the switch itself keeps it."""
+    progress_timeout: int = 0
+    """Seconds to the first ring, early media or answer; 0 for no such limit."""
+    send_digits: str = ""
+    early_digits: bool = False
+    """Whether these are sent in early media already."""
+    early_margin: int = 5
+    """Seconds by which the switch's own limit of the ringing comes after ours, which there is only then."""
+    variables: Pairs = ()
+    allowed: tuple[str, ...] = ()
+    """Names among *variables* that the operator allows although they execute something."""
 
     @property
     def key(self) -> tuple[str, ...]:

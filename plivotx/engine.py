@@ -21,6 +21,7 @@ from plivotx.log.interface import Log, Position, Recorded, Refused, Unwritable
 from plivotx.policies import Policy
 from plivotx.projections.call import Call, evolve
 from plivotx.projections.channels import Channels
+from plivotx.projections.gateways import Gateways
 from plivotx.waiting import sleep
 
 MAX_DECISIONS = 50
@@ -136,6 +137,7 @@ class Engine:
         self._live: dict[str, _Live] = {}
         self._stop_following: Callable[[], None] | None = None
         self.channels = Channels()
+        self.gateways = Gateways()
         self.running = False
 
     # -- in and out --------------------------------------------------------------------------------
@@ -250,6 +252,8 @@ class Engine:
         else:
             live.call = evolve(live.call, recorded.event) or live.call
         self.channels.apply(recorded.stream, recorded.event)
+        if self.running:
+            self.gateways.apply(live.call, recorded.event, self._clock.seconds())
         return live
 
     def _drop(self, live: _Live) -> None:

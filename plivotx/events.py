@@ -104,6 +104,14 @@ class CallRequested(Event, frozen=True, kw_only=True):
     send_on_preanswer: bool = False
     """Whether these are sent in early media instead of at the answer."""
 
+    @property
+    def early_digits(self) -> bool:
+        """Whether digits may have to be sent before the answer.
+
+        Then early media is not ignored, and so FreeSWITCH's own time-out ends when it begins.
+        """
+        return bool(self.send_digits) and self.send_on_preanswer
+
     def columns(self) -> Mapping[str, Column]:
         return {
             "state": "accepted",
@@ -269,6 +277,14 @@ class AttemptStarted(Decision, frozen=True, kw_only=True):
         return min(1 + self.number, 9_999)
 
 
+class AttemptSkipped(Decision, frozen=True, kw_only=True):
+    """An attempt was not made: its gateway has kept failing of late, and there is another one to try."""
+
+    number: int
+    gateway: str
+    why: str
+
+
 class AttemptFailed(Decision, frozen=True, kw_only=True):
     """An attempt ended without ringing, early media or answer."""
 
@@ -282,7 +298,7 @@ class LimitReached(Decision, frozen=True, kw_only=True):
     """A limit of the call was reached while its channel was up; only now it is hung up."""
 
     limit: str
-    """``HangupOnRing`` or ``TimeLimit``."""
+    """``HangupOnRing``, ``TimeLimit``, or ``GatewayTimeouts`` where the switch itself does not keep that."""
     cause: str
 
 
@@ -438,6 +454,7 @@ _CLASSES: tuple[type[Event], ...] = (
     CallbackDelivered,
     CallbackFailed,
     AttemptStarted,
+    AttemptSkipped,
     AttemptFailed,
     LimitReached,
     CallbackOwed,
@@ -466,6 +483,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     | CallbackDelivered
     | CallbackFailed
     | AttemptStarted
+    | AttemptSkipped
     | AttemptFailed
     | LimitReached
     | CallbackOwed

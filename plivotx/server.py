@@ -94,10 +94,17 @@ class Plivotx:
 
 
 def carriable(config: Config) -> Callable[[CallRequested], None]:
-    """A check that a request can be dialled exactly as asked, by making the very lines to be sent."""
+    """A check that a request may be dialled, and can be exactly as asked: the very lines to be sent are made.
+
+    It raises ValueError with a sentence that begins with the name of the parameter.
+    """
 
     def check(request: CallRequested) -> None:
         call = Call(request=request, version=1)
+        for gateway in request.gateways:
+            refusal = config.may_dial(gateway.prefix, request.to_number)
+            if refusal:
+                raise ValueError(refusal)
         for number in range(1, len(call.gateways) + 1):
             dial_line(originate(call, number, config))
 

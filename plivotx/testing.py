@@ -30,7 +30,7 @@ from plivotx.config import Config
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
-from plivotx.events import CallClosed, Event
+from plivotx.events import AttemptStarted, CallClosed, Event
 from plivotx.log.memory import MemoryDisk, MemoryLog
 from plivotx.server import Plivotx
 
@@ -315,6 +315,14 @@ class World:
         """The channels of ours that are up on the switch."""
         raise NotImplementedError
 
+    async def variable(self, channel: str, name: str) -> str:
+        """What a variable of a channel holds."""
+        raise NotImplementedError
+
+    async def heard(self, stream: str) -> list[tuple[str, int]]:
+        """The digits that the far end of a call heard, and when: microseconds on the clock of the switch."""
+        raise NotImplementedError
+
     async def until(self, happened: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
         """Let time pass until *happened* gives something true, and return that."""
         raise NotImplementedError
@@ -425,6 +433,15 @@ class EmulatedWorld(World):
 
     async def channels(self) -> list[str]:
         return [each for each in self.switch.channels if each[14] == "5"]
+
+    async def variable(self, channel: str, name: str) -> str:
+        return self.switch.channels[channel].get(name) or ""
+
+    async def heard(self, stream: str) -> list[tuple[str, int]]:
+        ours = {each.channel for each in self.events(stream) if isinstance(each, AttemptStarted)}
+        return [
+            (each.digit, round((WALL + each.at) * 1e6)) for each in self.switch.digits if each.uuid in ours
+        ]
 
     def advance(self, end: float) -> None:
         """Let time pass until something happens, at most to *end*."""

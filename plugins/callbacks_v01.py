@@ -1,9 +1,13 @@
-"""What the application is told, in the words of the v0.1 API: RingUrl, AnswerUrl, HangupUrl."""
+"""What the application is told, in the words of the v0.1 API: RingUrl, AnswerUrl, HangupUrl.
+
+Which parameter goes with which request, and when it is absent, is part of the API: old applications look.
+"""
 
 from collections.abc import Iterable
+from uuid import UUID, uuid5
 
 from plivotx.config import Config
-from plivotx.events import CallbackOwed, Pairs
+from plivotx.events import CallbackOwed, ChannelEnded, ChannelRang, Pairs
 from plivotx.hookspecs import hookimpl
 from plivotx.projections.call import Call
 
@@ -20,42 +24,86 @@ def _who(call: Call) -> Pairs:
     )
 
 
+def _scheduled_hangup(call: Call) -> Pairs:
+    """The name of the hangup that TimeLimit has scheduled."""
+    if call.request.time_limit is None:
+        return ()
+    return (("ScheduledHangupId", str(uuid5(UUID(call.uuid), "TimeLimit"))),)
+
+
+def _forwarded_from(call: Call) -> Pairs:
+    """The number in the SIP header Diversion, if the client had one sent."""
+    for name, value in call.request.variables:
+        number, at, _ = value.partition(":")[2].partition("@")
+        if name.lower() == "sip_h_diversion" and at:
+            return (("ForwardedFrom", number.lstrip("+")),)
+    return ()
+
+
+def _extra(event: ChannelRang | ChannelEnded | None, config: Config) -> Pairs:
+    """What the configuration wants to be told of the channel; empty values where nobody saw the channel."""
+    return (event.variables if event else ()) or tuple((each, "") for each in config.extra_fs_vars)
+
+
+def _with_extra(ours: Pairs, extra: Pairs) -> Pairs:
+    """Both; where they share a name it is ours that is told."""
+    names = {name for name, _ in ours}
+    return (*ours, *(pair for pair in extra if pair[0] not in names))
+
+
 @hookimpl
 def callbacks(call: Call, config: Config) -> Iterable[CallbackOwed]:
     """Ring once at the first ringing or early media; hangup once at the end."""
     rang = next((each for each in call.attempts if each.rang_at), None)
     if rang and call.request.ring_url:
+        ours = (*_who(call), ("CallUUID", rang.channel), ("CallStatus", "ringing"))
         yield CallbackOwed(
             key="ring",
             url=call.request.ring_url,
             method=config.default_http_method,
-            params=(*_who(call), ("CallUUID", rang.channel), ("CallStatus", "ringing")),
+            params=_with_extra(ours, _extra(rang.ring, config)),
         )
     if call.ended:
-        channel = call.ended.call_uuid
         yield CallbackOwed(
             key="hangup",
             url=call.request.hangup_url,
             method=config.default_http_method,
-            params=(
-                *_who(call),
-                ("CallUUID", channel),
-                ("CallStatus", "completed"),
-                ("HangupCause", call.ended.cause),
-                *((("ALegUUID", channel), ("ALegRequestUUID", call.uuid)) if channel else ()),
-            ),
+            params=_hangup(call, config),
         )
+
+
+def _hangup(call: Call, config: Config) -> Pairs:
+    assert call.ended is not None
+    channel, last = call.ended.call_uuid, call.attempt
+    ours = (
+        *_who(call),
+        ("CallUUID", channel),
+        ("CallStatus", "completed"),
+        ("HangupCause", call.ended.cause),
+    )
+    if channel:
+        ours += (("ALegUUID", channel), ("ALegRequestUUID", call.uuid), *_forwarded_from(call))
+        if last and not last.answered_at:
+            ours += _scheduled_hangup(call)
+    return _with_extra(ours, _extra(last.end if last else None, config))
 
 
 @hookimpl
 def session(call: Call) -> Pairs:
-    """The parameters of the request for AnswerUrl's document."""
-    channel = call.attempt.channel if call.attempt else ""
-    return (
+    """The parameters of each request for a document, and of what verbs tell."""
+    latest = call.attempt
+    channel = latest.channel if latest else ""
+    over = call.ended or (latest.end if latest else None)
+    ours = (
         *_who(call),
         ("CallUUID", channel),
-        ("CallStatus", "in-progress"),
+        ("CallStatus", "completed" if over else "in-progress"),
         ("CallerName", call.request.caller_name),
         ("ALegUUID", channel),
         ("ALegRequestUUID", call.uuid),
+        *_scheduled_hangup(call),
+        *_forwarded_from(call),
+        *((("HangupCause", over.cause),) if over else ()),
     )
+    answer = latest.answer if latest and call.script.number == 1 else None
+    return _with_extra(ours, answer.variables if answer else ())

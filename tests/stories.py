@@ -5,6 +5,7 @@ FreeSWITCH (tests/freeswitch/).  They use nothing but what a `World` offers.
 """
 
 from plivotx.events import (
+    AttemptFailed,
     AttemptStarted,
     CallEnded,
     ChannelAnswered,
@@ -134,6 +135,137 @@ class Stories:
 
     async def test_a_cause_to_order(self):
         await self.fails("NO_ROUTE_TRANSIT_NET", "NO_ROUTE_TRANSIT_NET", Gateways="error/")
+
+    # -- several gateways
+
+    def attempts(self, stream: str) -> list[str]:
+        return [each.gateway for each in self.world.events(stream) if isinstance(each, AttemptStarted)]
+
+    async def test_gateways_are_tried_in_order_until_one_rings(self):
+        world = self.world
+        busy, good = f"{world.gateway}486", world.gateway
+        call = await world.call(
+            "101", Gateways=f"sofia/gateway/dead/,{busy},{good},{busy}", GatewayRetries="1,2", TimeLimit="1"
+        )
+        events = await world.closed(call)
+        self.assertEqual(self.attempts(call), ["sofia/gateway/dead/", busy, busy, good])
+        failures = [each for each in events if isinstance(each, AttemptFailed)]
+        self.assertEqual(
+            [each.cause for each in failures], ["NORMAL_TEMPORARY_FAILURE", "USER_BUSY", "USER_BUSY"]
+        )
+        self.assertIn(f"; {good} is tried next", failures[-1].why)
+        (ring,) = world.application.told("ring")
+        (hangup,) = world.application.told("hangup")
+        channel = next(each.channel for each in events if isinstance(each, ChannelAnswered))
+        self.assertEqual((ring["CallUUID"], hangup["CallUUID"]), (channel, channel))
+        self.assertEqual(hangup["HangupCause"], "ALLOTTED_TIMEOUT")
+        self.assertEqual(await world.channels(), [])
+
+    async def test_when_all_gateways_fail_the_last_ones_cause_is_told_once(self):
+        gateways = f"{self.world.gateway}486,error/NO_ROUTE_TRANSIT_NET,{self.world.gateway}603"
+        call = await self.world.call("1", Gateways=gateways)
+        await self.world.closed(call)
+        (hangup,) = self.world.application.told("hangup")
+        self.assertEqual((hangup["HangupCause"], hangup["CallUUID"]), ("CALL_REJECTED", ""))
+        self.assertEqual(len(self.attempts(call)), 3)
+
+    async def test_one_attempt_is_made_at_a_time(self):
+        world = self.world
+        call = await world.call("404", Gateways=",".join([world.gateway] * 5))
+        events = await world.closed(call)
+        order = [type(each).__name__ for each in events if isinstance(each, AttemptStarted | AttemptFailed)]
+        self.assertEqual(order, ["AttemptStarted", "AttemptFailed"] * 5)
+
+    async def test_an_answer_without_ringing_ends_the_list(self):
+        world = self.world
+        call = await world.call("702", Gateways=f"{world.gateway},{world.gateway}")
+        await world.closed(call)
+        self.assertEqual(len(self.attempts(call)), 1)
+        self.assertEqual(world.application.told("ring"), [])
+        self.assertEqual(len(world.application.told("hangup")), 1)
+
+    async def test_early_media_ends_the_list(self):
+        world = self.world
+        call = await world.call("205", Gateways=f"{world.gateway},{world.gateway}", GatewayTimeouts="2")
+        await world.closed(call)
+        self.assertEqual(len(self.attempts(call)), 1)
+        self.assertEqual((await world.told("hangup"))["HangupCause"], "NO_ANSWER")
+
+    async def test_a_far_end_that_rings_and_does_not_answer_in_time_is_given_up(self):
+        world = self.world
+        call = await world.call("3", Gateways=f"{world.gateway},{world.gateway}", GatewayTimeouts="3,9")
+        await world.closed(call)
+        self.assertEqual((await world.told("hangup"))["HangupCause"], "NO_ANSWER")
+        self.assertEqual(len(self.attempts(call)), 1)
+        self.about(self.elapsed(call, ChannelRang, ChannelEnded), 2.5, within=0.7)
+
+    async def test_the_codecs_of_a_gateway_are_offered_in_their_order(self):
+        call = await self.world.call("100", GatewayCodecs="'PCMA,PCMU'", TimeLimit="2")
+        await self.world.recorded(call, ChannelAnswered)
+        (channel,) = await self.world.channels()
+        codecs = await self.world.variable(channel, "absolute_codec_string")
+        self.assertEqual(codecs, "^^:PCMA:PCMU")
+        self.assertEqual(await self.world.variable(channel, "read_codec"), "PCMA")
+        await self.world.closed(call)
+
+    async def test_variables_of_the_client_are_on_the_channel(self):
+        call = await self.world.call(
+            "100", ExtraDialString=r"bridge_early_media=true,mine='it is, x',sip_h_X-A=1\,2", TimeLimit="2"
+        )
+        await self.world.recorded(call, ChannelAnswered)
+        (channel,) = await self.world.channels()
+        for name, value in (("bridge_early_media", "true"), ("mine", "it is, x"), ("sip_h_X-A", "1,2")):
+            self.assertEqual(await self.world.variable(channel, name), value)
+        await self.world.closed(call)
+
+    async def test_the_name_of_the_caller_is_sent_and_told(self):
+        call = await self.world.call("100", CallerName="Zoë, O'Neill", TimeLimit="2")
+        asked = await self.world.told("answer")
+        self.assertEqual(asked["CallerName"], "Zoë, O'Neill")
+        (channel,) = await self.world.channels()
+        self.assertEqual(await self.world.variable(channel, "origination_caller_id_name"), "Zoë, O'Neill")
+        await self.world.closed(call)
+
+    # -- digits
+
+    async def test_digits_are_sent_at_the_answer(self):
+        call = await self.world.call("6", SendDigits="1w2W#@100", TimeLimit="6")
+        events = await self.world.closed(call)
+        heard = await self.world.heard(call)
+        self.assertEqual("".join(digit for digit, _ in heard), "12#")
+        answer = next(each.at for each in events if isinstance(each, ChannelAnswered))
+        self.assertTrue(all(at > answer for _, at in heard), heard)
+
+    async def test_digits_are_sent_in_early_media_if_that_is_asked_for(self):
+        call = await self.world.call("206", SendDigits="45@100", SendOnPreanswer="true", TimeLimit="2")
+        events = await self.world.closed(call)
+        heard = await self.world.heard(call)
+        self.assertEqual("".join(digit for digit, _ in heard), "45")
+        answer = next(each.at for each in events if isinstance(each, ChannelAnswered))
+        self.assertTrue(all(at < answer for _, at in heard), heard)
+        (hangup,) = self.world.application.told("hangup")
+        self.assertEqual(hangup["HangupCause"], "ALLOTTED_TIMEOUT")
+
+    async def test_digits_for_early_media_are_sent_at_the_answer_where_there_is_none(self):
+        call = await self.world.call("6", SendDigits="7@100", SendOnPreanswer="true", TimeLimit="2")
+        await self.world.closed(call)
+        self.assertEqual("".join(digit for digit, _ in await self.world.heard(call)), "7")
+
+    async def test_digits_for_early_media_do_not_keep_a_far_end_ringing_for_ever(self):
+        call = await self.world.call(
+            "230", SendDigits="7@100", SendOnPreanswer="true", GatewayTimeouts="3", HangupOnRing=""
+        )
+        await self.world.closed(call)
+        self.assertEqual((await self.world.told("hangup"))["HangupCause"], "NO_ANSWER")
+        self.about(self.elapsed(call, ChannelRang, ChannelEnded), 3, within=0.5)
+
+    async def test_a_script_waits_for_the_answer_although_the_channel_is_parked_before(self):
+        self.world.application.answers["answer"] = Answer(body=b"<Response><Wait/></Response>")
+        call = await self.world.call("203", SendDigits="7@100", SendOnPreanswer="true")
+        events = await self.world.closed(call)
+        self.about(self.elapsed(call, ChannelAnswered, ChannelEnded), 1.1, within=0.5)
+        kinds = [type(each) for each in events]
+        self.assertLess(kinds.index(ChannelAnswered), kinds.index(StepStarted))
 
     # -- limits
 

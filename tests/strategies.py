@@ -43,9 +43,21 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         time_limit=st.none() | seconds,
         hangup_on_ring=st.none() | seconds,
         account_sid=texts,
+        variables=pairs,
+        send_digits=st.sampled_from(("", "1", "1w2@500")),
+        send_on_preanswer=st.booleans(),
     ),
-    events.ChannelRang: st.builds(events.ChannelRang, channel=channels, at=times, early_media=st.booleans()),
-    events.ChannelAnswered: st.builds(events.ChannelAnswered, channel=channels, at=times),
+    events.ChannelRang: st.builds(
+        events.ChannelRang,
+        channel=channels,
+        at=times,
+        early_media=st.booleans(),
+        created_at=times,
+        variables=pairs,
+    ),
+    events.ChannelAnswered: st.builds(
+        events.ChannelAnswered, channel=channels, at=times, created_at=times, variables=pairs
+    ),
     events.ChannelEnded: st.builds(
         events.ChannelEnded,
         channel=channels,
@@ -56,6 +68,9 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         sip_code=st.sampled_from(("", "200", "486")),
         sip_side=st.sampled_from(("", "recv_refuse", "send_bye")),
         found=st.sampled_from(("event", "kept", "missing", "restart")),
+        created_at=times,
+        q850=st.sampled_from((0, 16, 17, 602)),
+        variables=pairs,
     ),
     events.JobFailed: st.builds(events.JobFailed, channel=channels, cause=causes),
     events.StepEnded: st.builds(
@@ -72,6 +87,7 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
     events.AttemptStarted: st.builds(
         events.AttemptStarted, number=versions, gateway=texts, channel=channels, switch=texts, core=texts
     ),
+    events.AttemptSkipped: st.builds(events.AttemptSkipped, number=versions, gateway=texts, why=texts),
     events.AttemptFailed: st.builds(events.AttemptFailed, channel=channels, cause=causes, why=texts),
     events.LimitReached: st.builds(
         events.LimitReached, limit=st.sampled_from(("HangupOnRing", "TimeLimit")), cause=causes

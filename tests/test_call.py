@@ -22,9 +22,10 @@ from plivotx.commands import (
     StopStep,
     Watch,
 )
-from plivotx.config import Config
+from plivotx.config import Config, GatewayRules
 from plivotx.events import (
     AttemptFailed,
+    AttemptSkipped,
     AttemptStarted,
     CallbackDelivered,
     CallbackFailed,
@@ -92,13 +93,15 @@ STARTED = 1_800_000_000_000_000
 SECOND = 1_000_000
 
 
-def request(gateways: int = 1, **fields: object) -> CallRequested:
+def request(gateways: int | tuple[Gateway, ...] = 1, **fields: object) -> CallRequested:
+    if isinstance(gateways, int):
+        gateways = tuple(Gateway(prefix=f"sofia/gateway/g{n}/") for n in range(gateways))
     return CallRequested(
         **{
             "request_uuid": REQUEST,
             "from_number": "1000",
             "to_number": "+2000",
-            "gateways": tuple(Gateway(prefix=f"sofia/gateway/g{n}/") for n in range(gateways)),
+            "gateways": gateways,
             "answer_url": "http://app/answer/",
             "hangup_url": "http://app/hangup/",
             "ring_url": "http://app/ring/",
@@ -180,6 +183,7 @@ _facts: st.SearchStrategy[Event] = st.one_of(
 )
 _decisions: st.SearchStrategy[Event] = st.one_of(
     st.builds(started, st.integers(1, 2)),
+    st.builds(AttemptSkipped, number=st.integers(1, 3), gateway=st.just("g"), why=st.just("cooling")),
     st.builds(LimitReached, limit=st.sampled_from(["TimeLimit", "HangupOnRing"]), cause=st.just("X")),
     st.builds(StepStarted, key=st.sampled_from(["1/0/1", "1/1/1"]), digest=st.sampled_from(["", "ab"])),
     st.builds(VerbEnded, document=st.just(1), verb=_small, name=st.just("Wait")),
@@ -195,6 +199,8 @@ _requests = st.builds(
     time_limit=st.none() | st.integers(1, 60),
     hangup_on_ring=st.none() | st.integers(0, 60),
     ring_url=st.sampled_from(["", "http://app/ring/"]),
+    send_digits=st.sampled_from(["", "1"]),
+    send_on_preanswer=st.booleans(),
 )
 
 
@@ -339,6 +345,105 @@ class Dialling(SynchronousTestCase):
             call = lived(started(), ended("OUTCOME_UNKNOWN", found=found), of=request(gateways=2))
             self.assertEqual(call.ended.cause, "OUTCOME_UNKNOWN")
 
+    def test_each_gateway_is_tried_as_often_as_it_says_one_after_the_other(self):
+        gateways = (Gateway("a/", tries=2), Gateway("b/"), Gateway("c/", tries=3))
+        call = lived(of=request(gateways=gateways))
+        dialled = []
+        for number in range(1, 7):
+            (command,) = due(call)
+            self.assertIsInstance(command, Originate)
+            self.assertEqual(command.number, number)
+            dialled.append(command.gateway.prefix)
+            began = AttemptStarted(
+                number=number,
+                gateway=command.gateway.prefix,
+                channel=command.channel,
+                switch="default",
+                core="c",
+            )
+            for event in (began, JobFailed(channel=command.channel, cause=f"CAUSE_{number}")):
+                call, _ = settle(evolve(call, event))
+        self.assertEqual(dialled, ["a/", "a/", "b/", "c/", "c/", "c/"])
+        self.assertEqual((call.ended.cause, call.ended.call_uuid), ("CAUSE_6", ""))
+        self.assertEqual(len({each.channel for each in call.attempts}), 6)
+
+    def test_why_the_next_one_was_tried_is_on_record(self):
+        gateways = (Gateway("a/", tries=2), Gateway("b/"))
+        call, whys = lived(of=request(gateways=gateways)), []
+        for fact in (
+            JobFailed(channel=FIRST, cause="INVALID_GATEWAY"),
+            ended("USER_BUSY", channel_uuid(REQUEST, "A", 2), sip_code="486"),
+            ended("NO_ANSWER", channel_uuid(REQUEST, "A", 3)),
+        ):
+            (command,) = due(call)
+            began = AttemptStarted(
+                number=command.number,
+                gateway=command.gateway.prefix,
+                channel=command.channel,
+                switch="s",
+                core="c",
+            )
+            call, _ = settle(evolve(call, began))
+            call, decided = settle(evolve(call, fact))
+            whys += [each.why for each in decided if isinstance(each, AttemptFailed)]
+        self.assertEqual(
+            whys,
+            [
+                "FreeSWITCH could not originate it: INVALID_GATEWAY; a/ is tried again",
+                "it ended with USER_BUSY (SIP 486) before it rang; b/ is tried next",
+                "it ended with NO_ANSWER before it rang; no gateway is left",
+            ],
+        )
+
+    def test_a_gateway_that_is_passed_over_is_followed_by_the_next(self):
+        call = lived(
+            AttemptSkipped(number=1, gateway="sofia/gateway/g0/", why="it keeps failing"),
+            of=request(gateways=2),
+        )
+        (command,) = due(call)
+        self.assertEqual((command.number, command.gateway.prefix), (2, "sofia/gateway/g1/"))
+        call = lived(
+            AttemptSkipped(number=1, gateway="sofia/gateway/g0/", why="it keeps failing"),
+            started(2),
+            JobFailed(channel=channel_uuid(REQUEST, "A", 2), cause="USER_BUSY"),
+            of=request(gateways=2),
+        )
+        self.assertEqual(call.ended.cause, "USER_BUSY")
+
+    def test_a_cause_that_the_operator_says_so_of_ends_the_search(self):
+        rules = GatewayRules(prefix="sofia/gateway/g0/", stop_causes=("USER_BUSY", "UNALLOCATED_NUMBER"))
+
+        class Ruled(Config):
+            def rules(self, prefix):
+                return rules if prefix == rules.prefix else GatewayRules()
+
+        policy = dial_out(Ruled())
+        for cause, stops in (("USER_BUSY", True), ("NO_ANSWER", False)):
+            call = evolve(evolve(evolve(None, request(gateways=2)), started()), ended(cause))
+            (decision,) = policy(call)
+            (follows,) = policy(evolve(call, decision.event))
+            self.assertEqual(isinstance(follows, Decide), stops)
+            self.assertEqual("no other gateway is tried" in decision.event.why, stops)
+            if stops:
+                self.assertEqual(follows.event.cause, "USER_BUSY")
+
+    def test_what_the_request_says_of_digits_and_variables_goes_with_each_attempt(self):
+        call = lived(
+            of=request(
+                variables=(("a", "1"),),
+                send_digits="1w",
+                send_on_preanswer=True,
+                caller_name="Zoë",
+                gateways=(Gateway("a/", timeout=9, codecs="PCMA"),),
+            )
+        )
+        (command,) = due(call)
+        self.assertEqual(
+            (command.variables, command.send_digits, command.early_digits, command.caller_id_name),
+            ((("a", "1"),), "1w", True, "Zoë"),
+        )
+        self.assertEqual(command.gateway, Gateway("a/", timeout=9, codecs="PCMA"))
+
     def test_a_ring_that_only_the_end_told_of_still_counts(self):
         call = lived(started(), ended("NO_ANSWER", rang_at=STARTED), of=request(gateways=2))
         self.assertEqual(call.ended.call_uuid, FIRST)
@@ -362,6 +467,20 @@ class Limits(SynchronousTestCase):
         self.assertEqual(
             self.at(call), [("HangupOnRing", STARTED + 8 * SECOND), ("TimeLimit", STARTED + 5 * SECOND)]
         )
+
+    def test_ringing_is_limited_by_us_where_early_media_ends_the_time_out_of_the_switch(self):
+        early = ChannelRang(channel=FIRST, at=STARTED + SECOND, early_media=True, created_at=STARTED)
+        for digits, preanswer, limits in (
+            ("1", True, [("GatewayTimeouts", STARTED + 20 * SECOND)]),
+            ("1", False, []),
+            ("", True, []),
+        ):
+            of = request(
+                gateways=(Gateway("a/", timeout=20),), send_digits=digits, send_on_preanswer=preanswer
+            )
+            self.assertEqual(self.at(lived(started(), early, of=of)), limits)
+            answer = [each for each, _ in self.at(lived(started(), early, answered(), of=of))]
+            self.assertEqual(answer, ["TimeLimit"])
 
     def test_without_a_time_limit_the_longest_call_is_the_limit(self):
         call = lived(started(), answered())

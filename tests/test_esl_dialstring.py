@@ -58,9 +58,13 @@ def refused(
 def channel_variables(case: SynchronousTestCase, line: str, endpoint: str, address: str) -> dict[str, str]:
     """Check that a line dials this one leg and parks it, and return the variables of its channel."""
     read = parse(line.removeprefix("originate "))
-    case.assertEqual((read.target, read.application), ("&park()", ("park", "")))
+    if read.dialplan == "inline":
+        case.assertRegex(read.target, r"^send_dtmf:[0-9A-D*#w]+@[0-9]+,park$")
+    else:
+        case.assertEqual((read.target, read.application), ("&park()", ("park", "")))
+        case.assertEqual(read.dialplan, "XML")
     defaults = parse("null/x &park()")
-    for name in ("dialplan", "context", "caller_id_name", "caller_id_number", "timeout"):
+    for name in ("context", "caller_id_name", "caller_id_number", "timeout"):
         case.assertEqual(getattr(read, name), getattr(defaults, name))
     (branch,) = read.branches
     (group,) = branch.groups
@@ -464,6 +468,70 @@ class Lines(SynchronousTestCase):
             endpoint, _, address = (call["gateway"] + call["to"]).partition("/")
             found = channel_variables(self, dialstring.originate(**call), endpoint, address)
             self.assertEqual(found, self.expected(**changed))
+
+    def read(self, **changed: Any) -> dict[str, str]:
+        """The variables that FreeSWITCH would set for this call, beyond those of a plain one."""
+        call = CALL | changed
+        found = channel_variables(
+            self, dialstring.originate(**call), *(call["gateway"] + call["to"]).split("/", 1)
+        )
+        plain = self.expected()
+        return {name: text for name, text in found.items() if plain.get(name) != text}
+
+    def test_digits_are_sent_by_the_channel_itself_before_it_parks(self) -> None:
+        line = dialstring.originate(**CALL, send_digits="1wW2")
+        self.assertTrue(line.endswith("+4930123 'send_dtmf:1ww2@2000,park' inline"), line)
+        self.assertEqual(self.read(send_digits="1"), {})
+
+    def test_early_media_with_digits_has_a_limit_that_the_answer_takes_away(self) -> None:
+        line = dialstring.originate(**CALL, send_digits="*#AD@100", early_digits=True, early_margin=7)
+        self.assertTrue(line.endswith("+4930123 'send_dtmf:*#AD@100,park' inline"), line)
+        self.assertEqual(
+            self.read(send_digits="1", early_digits=True, early_margin=7),
+            {
+                "ignore_early_media": "false",
+                "api_on_pre_answer": f"sched_api +67 plivotx-{CHANNEL}-ring uuid_kill {CHANNEL} NO_ANSWER",
+                "api_on_answer": f"sched_del plivotx-{CHANNEL}-ring",
+            },
+        )
+
+    def test_digits_that_are_none(self) -> None:
+        for wrong in ("", "1 2", "1@", "1'", "x", "1@1"):
+            with self.subTest(digits=wrong):
+                error = self.assertRaises(dialstring.Unsafe, dialstring.digits, wrong)
+                self.assertEqual(error.name, "SendDigits")
+
+    def test_the_time_to_ring(self) -> None:
+        self.assertEqual(self.read(progress_timeout=7), {"leg_progress_timeout": "7"})
+
+    def test_variables_of_the_client_are_set_as_they_are(self) -> None:
+        given = (("sip_h_X-A", "it's, {this}"), ("b", " 'x' \\ "), ("hangup_after_bridge", "true"))
+        self.assertEqual(self.read(variables=given), dict(given))
+
+    def test_a_client_may_name_the_caller_by_variables_too(self) -> None:
+        given = (("Origination_Caller_ID_Number", "7"), ("origination_caller_id_name", "Zoë"))
+        found = self.read(variables=given)
+        self.assertEqual(found, {"Origination_Caller_ID_Number": "7", "origination_caller_id_name": "Zoë"})
+
+    def test_variables_that_execute_something_need_leave(self) -> None:
+        given = (("execute_on_answer_3", "playback x"),)
+        error = self.assertRaises(dialstring.Unsafe, self.read, variables=given)
+        self.assertEqual(error.name, "ExtraDialString")
+        self.assertEqual(self.read(variables=given, allowed=("execute_on_answer_3",)), dict(given))
+        for name in ("origination_uuid", "plivo_app", "execute_on_answer_1"):
+            with self.assertRaises(dialstring.Unsafe):
+                self.read(variables=((name, "x"),), allowed=(name,))
+
+    @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), max_size=4))
+    def test_any_variables_are_carried_or_refused_by_the_parameters_name(
+        self, pairs: list[tuple[str, str]]
+    ) -> None:
+        try:
+            found = self.read(variables=pairs)
+        except dialstring.Unsafe as error:
+            self.assertEqual(error.name, "ExtraDialString")
+            return
+        self.assertEqual(found, {name: text for name, text in pairs if text})
 
     NAMES: dict[str, str] = {  # noqa: RUF012 - a table
         "channel": "channel",

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.config import Config
 from plivotx.events import Gateway, decode, encode
-from plivotx.rest.forms import MANDATORY, NOT_YET, BadForm, call_requested
+from plivotx.rest.forms import MANDATORY, BadForm, call_requested
 from plivotx.server import carriable
 
 UUID = "7b1d6a52-3c1b-4f0e-8f3e-1de0b7a1c0aa"
@@ -18,7 +18,18 @@ FORM = {
 }
 URLS = ("AnswerUrl", "HangupUrl", "RingUrl")
 NUMBERS = ("TimeLimit", "HangupOnRing")
-KNOWN = (*MANDATORY, *URLS, *NUMBERS, "AccountSID", *NOT_YET)
+LISTS = ("GatewayCodecs", "GatewayTimeouts", "GatewayRetries")
+KNOWN = (
+    *MANDATORY,
+    *URLS,
+    *NUMBERS,
+    *LISTS,
+    "AccountSID",
+    "CallerName",
+    "ExtraDialString",
+    "SendDigits",
+    "SendOnPreanswer",
+)
 
 HOSTILE = [
     "\0",
@@ -111,18 +122,11 @@ class ACall(Forms):
         self.assertEqual(str(error), "Mandatory Parameters Missing: From, To, Gateways, AnswerUrl")
 
     def test_takes_an_empty_parameter_for_a_missing_one(self):
-        self.assertEqual(
-            request(**dict.fromkeys((*URLS[1:], *NUMBERS, "AccountSID", *NOT_YET), "")), request()
-        )
+        optional = [name for name in KNOWN if name not in MANDATORY]
+        self.assertEqual(request(**dict.fromkeys(optional, "")), request())
 
     def test_is_not_disturbed_by_parameters_of_no_meaning(self):
         self.assertEqual(request(Whatever="\0", to="1"), request())
-
-    def test_is_refused_for_each_parameter_that_is_not_there_yet(self):
-        for name in NOT_YET:
-            for value in ("1", "false"):
-                error = self.assertRaises(BadForm, request, **{name: value})
-                self.assertEqual(str(error), f"{name} is not supported yet")
 
 
 class Texts(Forms):
@@ -138,6 +142,8 @@ class Texts(Forms):
             for name in ("From", "To", "Gateways"):
                 if (name, value) in {("From", "mod_event_socket"), ("Gateways", "ARRAY::a")}:
                     continue  # the one can be hidden, the other is not at the start of a value
+                if name == "Gateways" and value in ("1,2", " 1", "1 "):
+                    continue  # a list, and blanks around an entry
                 with self.subTest(name=name, value=value):
                     self.refused(**{name: value})
 
@@ -163,9 +169,164 @@ class Texts(Forms):
         error = self.assertRaises(BadForm, request, Gateways="user/mod_event_", To="socket")
         self.assertIn("To is not Valid: 'socket' makes the name of", str(error))
 
-    def test_of_several_gateways_are_not_supported_yet(self):
-        self.assertIn("not supported yet", self.refused(Gateways="a/,b/"))
-        self.assertIn("more than 32 entries", self.refused(Gateways="a/," * 40))
+
+class Gateways(Forms):
+    def gateways(self, **fields):
+        return request(**{"Gateways": "a/,b/,c/", **fields}).gateways
+
+    def test_are_tried_in_their_order_once_each_for_sixty_seconds_with_the_codecs_of_the_switch(self):
+        self.assertEqual(self.gateways(), tuple(Gateway(each, 60, 1, "") for each in ("a/", "b/", "c/")))
+
+    def test_have_each_their_own_of_the_other_lists(self):
+        self.assertEqual(
+            self.gateways(
+                GatewayTimeouts="10,20,30", GatewayRetries="1,2,3", GatewayCodecs="'PCMA,PCMU',G729,\"opus\""
+            ),
+            (Gateway("a/", 10, 1, "PCMA,PCMU"), Gateway("b/", 20, 2, "G729"), Gateway("c/", 30, 3, "opus")),
+        )
+
+    def test_behind_the_end_of_a_shorter_list_have_the_defaults(self):
+        self.assertEqual([each.timeout for each in self.gateways(GatewayTimeouts="10")], [10, 60, 60])
+        self.assertEqual([each.tries for each in self.gateways(GatewayRetries="2")], [2, 1, 1])
+        self.assertEqual([each.codecs for each in self.gateways(GatewayCodecs="PCMA")], ["PCMA", "", ""])
+
+    def test_of_an_empty_entry_have_the_default(self):
+        self.assertEqual([each.timeout for each in self.gateways(GatewayTimeouts="10,,30")], [10, 60, 30])
+        self.assertEqual([each.tries for each in self.gateways(GatewayRetries=", 2 ,")], [1, 2, 1])
+        self.assertEqual([each.codecs for each in self.gateways(GatewayCodecs=",'',X")], ["", "", "X"])
+
+    def test_do_not_mind_surplus_entries_of_other_lists(self):
+        self.assertEqual(
+            self.gateways(GatewayTimeouts="1,2,3,4", GatewayRetries="1,1,1,9", GatewayCodecs="A,B,C,D"),
+            tuple(Gateway(f"{name}/", n, 1, name.upper()) for n, name in enumerate("abc", 1)),
+        )
+
+    def test_with_an_entry_that_is_no_number_or_below_one_are_refused(self):
+        for name in ("GatewayTimeouts", "GatewayRetries"):
+            for value in ("x", "0", "-1", "1.5", "5,0", "5,x,7", "1,2,3,0", "\u0665", "10000000000", "9999"):
+                with self.subTest(name=name, value=value):
+                    self.assertIn(", which is no integer from 1 to", self.refused(**{name: value}))
+
+    def test_that_make_too_many_attempts_are_refused(self):
+        self.assertEqual(sum(each.tries for each in self.gateways(GatewayRetries="50,25,25")), 100)
+        complaint = self.assertRaises(BadForm, self.gateways, GatewayRetries="50,25,26")
+        self.assertIn("GatewayRetries is not Valid: '50,25,26' makes more than 100 attempts", str(complaint))
+
+    def test_have_no_empty_entry_and_are_not_too_many(self):
+        for value in ("a/,", ",a/", "a/,,b/", ",", " "):
+            self.assertIn("empty", self.refused(Gateways=value))
+        self.assertIn("more than 32 entries", self.refused(Gateways=",".join(["a/"] * 33)))
+
+    def test_with_a_list_of_codecs_that_is_none_are_refused(self):
+        for value in ("'PCMA", "PCMA;x", "PC MA", "^^:a", "'a,,b'", "a'b'|"):
+            with self.subTest(value=value):
+                self.refused(GatewayCodecs=value)
+
+    def test_are_each_looked_at(self):
+        error = self.assertRaises(BadForm, request, Gateways="user/,sofia/gateway/a/", To="1@host")
+        self.assertIn("To is not Valid: '1@host' names a host", str(error))
+        self.refused(Gateways="a/,b/ &system(id)")
+
+
+class Fraud(SynchronousTestCase):
+    """What the operator does not let be dialled."""
+
+    def complaint(self, config, **fields):
+        form = {**FORM, **fields}
+        return str(self.assertRaises(BadForm, call_requested, form, UUID, carriable(config)))
+
+    def test_is_kept_out_by_gateway_and_by_destination(self):
+        config = Config(allowed_gateways=("sofia/gateway/self/",), denied_destinations=("+4930",))
+        call_requested({**FORM, "To": "+4940"}, UUID, carriable(config))
+        complaint = self.complaint(config, To="+4940", Gateways="sofia/gateway/self/,loopback/")
+        self.assertIn("Gateways is not Valid: 'sofia/gateway/self/,loopback/' ", complaint)
+        self.assertIn("To is not Valid: '+4930123' ", self.complaint(config))
+
+    def test_needs_leave_to_execute_anything(self):
+        fields = {**FORM, "ExtraDialString": "execute_on_ring_9=x"}
+        allowing = Config(allowed_variables=("execute_on_*",))
+        event = call_requested(fields, UUID, carriable(allowing))
+        self.assertEqual(event.variables, (("execute_on_ring_9", "x"),))
+        self.complaint(Config(), ExtraDialString="execute_on_ring_9=x")
+
+
+class Digits(Forms):
+    def test_are_taken_as_the_documentation_has_them(self):
+        for value in ("1", "0123456789ABCD*#", "wW1", "1w2W3@500", "ww", "1@51", "1@24000", "1" * 99):
+            self.assertEqual(request(SendDigits=value).send_digits, value)
+        self.assertIs(request(SendDigits="1").send_on_preanswer, False)
+
+    def test_of_any_other_kind_are_refused(self):
+        for value in (
+            "a", "1 2", "1,2", "1@", "@200", "1@x", "1@50", "1@24001", "1@-1", "1@1@1", "p1", "\u0665", "1\n",
+            "1'", "1" * 100, "1@1000000",
+        ):  # fmt: skip
+            with self.subTest(value=value):
+                self.refused(SendDigits=value)
+
+    def test_are_sent_in_early_media_only_if_that_is_said(self):
+        for value, meaning in {"true": True, "false": False, "True": True, "FALSE": False, "": False}.items():
+            self.assertIs(request(SendOnPreanswer=value).send_on_preanswer, meaning)
+        for value in ("1", "yes", " true", "truefalse"):
+            self.assertIn("neither true nor false", self.refused(SendOnPreanswer=value))
+
+
+class ExtraDialString(Forms):
+    def variables(self, text):
+        return request(ExtraDialString=text).variables
+
+    def test_is_names_and_values(self):
+        for text, pairs in {
+            "a=1": [("a", "1")],
+            "bridge_early_media=true,hangup_after_bridge=true": [
+                ("bridge_early_media", "true"),
+                ("hangup_after_bridge", "true"),
+            ],
+            "a=b=c": [("a", "b=c")],
+            "a=": [("a", "")],
+            " a = 1 , b=2 ,": [("a", "1"), ("b", "2")],
+            "a='1,2',b=3": [("a", "1,2"), ("b", "3")],
+            r"a=1\,2,b=\'3\'": [("a", "1,2"), ("b", "'3'")],
+            r"a=x\\y\z": [("a", r"x\y\z")],
+            "sip_h_X-Account=7": [("sip_h_X-Account", "7")],
+            "a=Zoë 😀": [("a", "Zoë 😀")],
+            "ignore_early_media=true": [("ignore_early_media", "true")],
+        }.items():
+            with self.subTest(text=text):
+                self.assertEqual(self.variables(text), tuple(pairs))
+
+    def test_that_is_no_list_of_them_is_refused(self):
+        for text in ("a", "a=1,b", "=1", "a='1", "1a=2", "a b=1", "a;b=1", "[a=1]", "a=1,a=2", "a=1,A=2"):
+            with self.subTest(text=text):
+                self.refused(ExtraDialString=text)
+
+    def test_with_a_variable_that_executes_something_is_refused(self):
+        for name in (
+            "api_on_answer", "api_hangup_hook", "execute_on_ring", "EXECUTE_ON_ANSWER_2", "exec_after_bridge_app",
+            "session_in_hangup_hook", "bridge_pre_execute_bleg_app", "transfer_after_bridge", "group_confirm_key",
+            "record_post_process_exec_api", "limit_execute_x", "transfer_on_fail", "loopback_app",
+        ):  # fmt: skip
+            with self.subTest(name=name):
+                complaint = self.refused(ExtraDialString=f"a=1,{name}=x")
+                self.assertIn(f"sets {name}, which executes something", complaint)
+
+    def test_with_a_variable_by_which_the_call_is_driven_is_refused(self):
+        for name in (
+            "origination_uuid", "origination_nested_vars", "plivo_app", "plivo_request_uuid", "plivotx_step",
+            "app_disable_expand_variables", "originate_timeout", "absolute_codec_string", "originate_retries",
+            "park_timeout", "return_ring_ready", "Origination_UUID",
+        ):  # fmt: skip
+            with self.subTest(name=name):
+                complaint = self.refused(ExtraDialString=f"{name}=x")
+                self.assertIn(f"sets {name}, which plivotx itself sets", complaint)
+        self.refused(ExtraDialString="ignore_early_media=false")
+
+    def test_with_a_value_that_cannot_be_carried_is_refused(self):
+        for value in ("${system(id)}", "{", "}", "a\nb", "ARRAY::x", "'shell_stream://id'"):
+            with self.subTest(value=value):
+                self.refused(ExtraDialString=f"a={value}")
+        self.refused(ExtraDialString="sip_h_X-A='\"<>'")
+        self.refused(ExtraDialString="a=" + "x" * 5000)
 
 
 class Urls(Forms):
@@ -304,14 +465,17 @@ class AnyForm(SynchronousTestCase):
         given = {name: fields.get(name, "") for name in KNOWN}
         self.assertEqual(event.from_number, given["From"])
         self.assertEqual(event.to_number, given["To"])
-        self.assertEqual([each.prefix for each in event.gateways], [given["Gateways"]])
+        prefixes = [each.strip() for each in given["Gateways"].split(",")]
+        self.assertEqual([each.prefix for each in event.gateways], prefixes)
         self.assertEqual(event.answer_url, given["AnswerUrl"])
         self.assertEqual(event.hangup_url, given["HangupUrl"] or given["AnswerUrl"])
         self.assertEqual(event.ring_url, given["RingUrl"])
         self.assertEqual(event.account_sid, given["AccountSID"])
         for got, name in ((event.time_limit, "TimeLimit"), (event.hangup_on_ring, "HangupOnRing")):
             self.assertEqual(got, int(given[name]) if given[name] else None)
-        self.assertFalse(any(given[name] for name in NOT_YET))
+        self.assertEqual((event.caller_name, event.send_digits), (given["CallerName"], given["SendDigits"]))
+        self.assertEqual(event.send_on_preanswer, given["SendOnPreanswer"].lower() == "true")
+        self.assertEqual(bool(event.variables), "=" in given["ExtraDialString"])
         self.assertEqual(decode(encode(event)), event)
 
     def test_is_refused_with_the_complaint_of_the_check_where_that_names_no_field(self):

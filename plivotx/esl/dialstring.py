@@ -12,7 +12,8 @@ else (a comma or a bar in a number), set variables that execute something, forge
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -267,6 +268,88 @@ def caller_name(text: str, name: str = "CallerName") -> str:
     return text
 
 
+# Beyond these patterns nothing in FreeSWITCH 1.10.12 takes a variable's value for something to run
+# (switch_channel.c, switch_ivr_bridge.c, switch_ivr_originate.c, mod_dptools, mod_sofia, mod_loopback).
+_EXECUTES = (
+    "api_*",
+    "*exec_*",
+    "*execute_*",
+    "*_hook",
+    "group_confirm_*",
+    "*transfer_*",
+    "park_after_bridge",
+    "loopback_app*",
+    "bind_*",
+)
+_OURS = (
+    "origination_uuid",
+    "origination_nested_vars",
+    "app_disable_expand_variables",
+    "plivo_app",
+    "plivo_request_uuid",
+    "plivotx_*",
+    "current_application*",
+    "park_timeout",
+    "originate_retries",
+    "originate_retry_*",
+    "originate_timeout",
+    "return_ring_ready",
+    "ignore_early_media",
+    "absolute_codec_string",
+)
+
+
+def extra(pairs: Iterable[tuple[str, str]], allowed: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return *pairs*, variables of a client's, if they may be set; raises `Unsafe` if not.
+
+    *allowed* are the names of those that execute something and that the operator allows.  Those by which
+    plivotx drives the call are refused in any case.
+    """
+    name = "ExtraDialString"
+    taken: list[tuple[str, str]] = []
+    for variable, text in pairs:
+        if not _NAME.fullmatch(variable) or len(variable) > MAX_LENGTH:
+            raise Unsafe(name, f"sets {variable[:80]!a}, which is no name for a variable")
+        lower = variable.lower()
+        if (lower, text) == ("ignore_early_media", "true"):
+            continue  # what is set in any case
+        if _fits(lower, _OURS):
+            raise Unsafe(name, f"sets {variable}, which plivotx itself sets or relies on")
+        if _fits(lower, _EXECUTES) and variable not in allowed:
+            raise Unsafe(name, f"sets {variable}, which executes something; the operator has not allowed it")
+        if any(lower == each.lower() for each, _ in taken):
+            raise Unsafe(name, f"sets {variable} twice")
+        if "shell_stream:" in text.lower():
+            raise Unsafe(name, f"sets {variable} to a sound that a program makes")
+        try:
+            value(variable, text)
+        except Unsafe as error:
+            raise Unsafe(name, f"sets {variable} to a value that {error.why}") from None
+        taken.append((variable, text))
+    return taken
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, each) for each in patterns)
+
+
+def digits(text: str, name: str = "SendDigits") -> str:
+    """Return the argument of `send_dtmf` for digits as this API has them; raises `Unsafe` if they are none.
+
+    A digit lasts 2000 ms where FreeSWITCH would take 250; ``W`` waits half a second as ``w`` does, where
+    FreeSWITCH would wait a whole one.
+    """
+    found = _DIGITS.fullmatch(text)
+    if not found:
+        raise Unsafe(name, "may hold only 0-9 A-D * # w W, and @ with milliseconds at the end")
+    return f"{found['digits'].replace('W', 'w')}@{found['length'] or DIGIT_MS}"
+
+
+_DIGITS = re.compile("(?P<digits>[0-9A-D*#wW]{1,99})(?:@(?P<length>[0-9]{2,5}))?")
+DIGIT_MS = 2000
+"""How long a digit of SendDigits lasts, milliseconds, where it does not say."""
+
+
 def codec_string(text: str, name: str = "GatewayCodecs") -> str:
     """Return the form of a comma list of codecs, in order of preference; raises `Unsafe` if it is none.
 
@@ -365,21 +448,32 @@ def originate(
     request_uuid: str,
     ring_backstop: tuple[int, str] | None,
     answer_backstop: tuple[int, str],
+    progress_timeout: int = 0,
+    send_digits: str = "",
+    early_digits: bool = False,
+    early_margin: int = 5,
+    variables: Iterable[tuple[str, str]] = (),
+    allowed: Sequence[str] = (),
 ) -> str:
     """Return the API command that makes *channel* call *to* through *gateway*, and parks it when answered.
 
-    *timeout* is the longest time to the answer, seconds.  A backstop is the seconds after which FreeSWITCH
-    itself hangs up, and with which cause: the one counts from the first ring or early media, the other from
-    the answer.  Raises `Unsafe` with the API's name of the parameter that cannot be carried.
+    *timeout* is the longest time to the answer, *progress_timeout* that to the first ring or early media (0:
+    no such limit), seconds.  A backstop is the seconds after which FreeSWITCH itself hangs up, and with which
+    cause: the one counts from the first ring or early media, the other from the answer.  *send_digits* are
+    sent at the answer, or, as *early_digits*, in early media if there is any before; then FreeSWITCH hangs up
+    *early_margin* seconds after the time-out.  *variables* are the client's; see `extra`.  Raises `Unsafe` with the API's name of the parameter that cannot be carried.
     """
     dialled = _dialled(gateway, to)
+    theirs = extra(variables, allowed)
+    replaced = {each.lower() for each, _ in theirs}
     block = [
         ("origination_nested_vars", "true"),
         ("origination_uuid", _uuid("channel", channel)),
         ("origination_caller_id_number", value("From", caller_number(caller_id_number))),
         ("origination_caller_id_name", value("CallerName", caller_name(caller_id_name))),
         ("originate_timeout", f"{timeout:d}"),
-        ("ignore_early_media", "true"),
+        # while early media is ignored the far end hears no digits in it
+        ("ignore_early_media", "false" if early_digits else "true"),
         ("app_disable_expand_variables", "true"),
         ("absolute_codec_string", value("GatewayCodecs", codec_string(codecs))),
         ("plivo_app", "true"),
@@ -392,7 +486,23 @@ def originate(
         limit = _hang_up_after(*ring_backstop)
         block += [("execute_on_ring_1", limit), ("execute_on_pre_answer_1", limit)]
     block.append(("execute_on_answer_1", _hang_up_after(*answer_backstop)))
-    return f"originate {_block(block)}{dialled} &park()"
+    if progress_timeout:
+        # not progress_timeout, which ends a far end that rings (measured on 1.10.12)
+        block.append(("leg_progress_timeout", f"{progress_timeout:d}"))
+    if early_digits:
+        # originate_timeout ends with the early media; the answer takes this limit away again
+        group = f"plivotx-{channel}-ring"
+        limit = f"sched_api +{timeout + early_margin:d} {group} uuid_kill {channel} NO_ANSWER"
+        block += [("api_on_pre_answer", _quoted(limit)), ("api_on_answer", _quoted(f"sched_del {group}"))]
+    block = [each for each in block if each[0] not in replaced or each[0] not in _CLIENT_FIRST]
+    block += [(name, value(name, text)) for name, text in theirs]
+    # By the channel's own thread, once its media is up: an execute_on_... sends them as SIP INFO at times, and
+    # in early media always (measured on 1.10.12).
+    then = f"'send_dtmf:{digits(send_digits)},park' inline" if send_digits else "&park()"
+    return f"originate {_block(block)}{dialled} {then}"
+
+
+_CLIENT_FIRST = ("origination_caller_id_number", "origination_caller_id_name", "leg_progress_timeout")
 
 
 def _dialled(prefix: str, to: str) -> str:

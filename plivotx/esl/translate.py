@@ -1,6 +1,6 @@
 """From FreeSWITCH's events to ours: only the named fields that plivotx uses are taken over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from plivotx.esl.session import Headers
 from plivotx.events import ChannelAnswered, ChannelEnded, ChannelRang, Event
@@ -23,36 +23,46 @@ def text(event: Headers, name: str) -> str:
     return value if isinstance(value, str) else (value[0] if value else "")
 
 
-def microseconds(event: Headers, name: str) -> int:
-    """One header that holds a time; 0 if it is not there or is no number."""
+def number(event: Headers, name: str) -> int:
+    """One header that holds a number, such as a time in microseconds; 0 if it is not there or is none."""
     value = text(event, name)
     return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
 
 
 def now(event: Headers) -> int:
     """When FreeSWITCH made the event, on its own clock; 0 if it does not say."""
-    return microseconds(event, "Event-Date-Timestamp")
+    return number(event, "Event-Date-Timestamp")
 
 
-def fact(event: Headers) -> Event | None:
-    """What the event says of its channel (``Unique-ID``), if it is something to be recorded."""
+def fact(event: Headers, wanted: Sequence[str] = ()) -> Event | None:
+    """What the event says of its channel (``Unique-ID``), if it is something to be recorded.
+
+    *wanted* are the headers whose values are to be kept (EXTRA_FS_VARS).
+    """
     channel = text(event, "Unique-ID")
+    created = number(event, "Caller-Channel-Created-Time")
+    variables = tuple((each, text(event, each)) for each in wanted)
     match text(event, "Event-Name"):
         case "CHANNEL_PROGRESS":
-            return ChannelRang(channel=channel, at=now(event))
+            return ChannelRang(channel=channel, at=now(event), created_at=created, variables=variables)
         case "CHANNEL_PROGRESS_MEDIA":
-            return ChannelRang(channel=channel, at=now(event), early_media=True)
+            return ChannelRang(
+                channel=channel, at=now(event), early_media=True, created_at=created, variables=variables
+            )
         case "CHANNEL_ANSWER":
-            return ChannelAnswered(channel=channel, at=now(event))
+            return ChannelAnswered(channel=channel, at=now(event), created_at=created, variables=variables)
         case "CHANNEL_HANGUP_COMPLETE":
             return ChannelEnded(
                 channel=channel,
                 cause=text(event, "Hangup-Cause") or "NONE",
                 at=now(event),
                 rang_at=rang_at(event),
-                answered_at=microseconds(event, "Caller-Channel-Answered-Time"),
+                answered_at=number(event, "Caller-Channel-Answered-Time"),
                 sip_code=text(event, "variable_sip_term_status"),
                 sip_side=text(event, "variable_sip_hangup_disposition"),
+                created_at=created,
+                q850=number(event, "variable_hangup_cause_q850"),
+                variables=variables,
             )
     return None
 
@@ -62,17 +72,21 @@ def rang_at(event: Headers) -> int:
 
     For a channel that gave early media the progress time stays 0 (recorded: orig_early_media).
     """
-    rang = microseconds(event, "Caller-Channel-Progress-Time")
-    media = microseconds(event, "Caller-Channel-Progress-Media-Time")
+    rang = number(event, "Caller-Channel-Progress-Time")
+    media = number(event, "Caller-Channel-Progress-Media-Time")
     return min(rang, media) if rang and media else rang or media
 
 
-def from_dump(channel: str, dump: Headers) -> Iterator[Event]:
+def from_dump(channel: str, dump: Headers, wanted: Sequence[str] = ()) -> Iterator[Event]:
     """What `uuid_dump` of a live channel says happened to it, whether its events were seen or not."""
+    created = number(dump, "Caller-Channel-Created-Time")
+    variables = tuple((each, text(dump, each)) for each in wanted)
     rang = rang_at(dump)
-    answered = microseconds(dump, "Caller-Channel-Answered-Time")
+    answered = number(dump, "Caller-Channel-Answered-Time")
     if rang:
-        early = not microseconds(dump, "Caller-Channel-Progress-Time")
-        yield ChannelRang(channel=channel, at=rang, early_media=early)
+        early = not number(dump, "Caller-Channel-Progress-Time")
+        yield ChannelRang(
+            channel=channel, at=rang, early_media=early, created_at=created, variables=variables
+        )
     if answered:
-        yield ChannelAnswered(channel=channel, at=answered)
+        yield ChannelAnswered(channel=channel, at=answered, created_at=created, variables=variables)

@@ -23,6 +23,7 @@ from plivotx.esl.connections import BadCommand, Disconnected, Switch
 from plivotx.esl.session import Headers, Reply
 from plivotx.esl.translate import text
 from plivotx.events import (
+    AttemptSkipped,
     AttemptStarted,
     CallEnded,
     ChannelEnded,
@@ -115,6 +116,9 @@ class SwitchHandlers:
 
     async def originate(self, command: Originate, ticket: Ticket) -> Sequence[Event]:
         """Record that the attempt starts, then write the originate command, once."""
+        passed_over = self._passed_over(command, ticket)
+        if passed_over:
+            return (passed_over,)
         switch = await self._turn()
         if switch is None:
             return (CallEnded(cause=UNREACHABLE),)
@@ -150,6 +154,24 @@ class SwitchHandlers:
             if not reply.ok:
                 await ticket.record(JobFailed(channel=channel, cause=reply.error or reply.text))
         return ()
+
+    def _passed_over(self, command: Originate, ticket: Ticket) -> AttemptSkipped | None:
+        """The decision not to try a gateway that keeps failing, if there is another one behind it."""
+        cooling = self._cooling(command.gateway.prefix)
+        others = ticket.call.gateways[command.number :]
+        if not cooling or all(self._cooling(each.prefix) for each in others):
+            return None
+        log.info("call {call}: {why}", call=command.stream, why=cooling)
+        return AttemptSkipped(number=command.number, gateway=command.gateway.prefix, why=cooling)
+
+    def _cooling(self, prefix: str) -> str:
+        """Why a gateway is to be left alone now; empty if it is not."""
+        rules = self._config.rules(prefix)
+        failures, since = self.engine.gateways.failures(prefix)
+        left = since + rules.cool_down - self._clock.seconds()
+        if not rules.cool_down or failures < rules.cool_down_after or left <= 0:
+            return ""
+        return f"{prefix} failed {failures} times in a row and is passed over for another {left:.0f} s"
 
     async def watch(self, command: Watch, ticket: Ticket) -> Sequence[Event]:
         """Look at the channel after each new connection, and now and then besides."""
@@ -357,7 +379,7 @@ class SwitchHandlers:
             return
         self._seen.add(channel)
         attempt = _attempt(ticket, channel)
-        for event in translate.from_dump(channel, dump):
+        for event in translate.from_dump(channel, dump, self._config.extra_fs_vars):
             known = attempt is None or (
                 attempt.rang_at if isinstance(event, ChannelRang) else attempt.answered_at
             )
@@ -382,7 +404,7 @@ class SwitchHandlers:
 
     async def _rearm(self, switch: Switch, command: Watch, dump: Headers) -> None:
         """The channel was carried over to another FreeSWITCH, which knows nothing of its limits."""
-        answered = translate.microseconds(dump, "Caller-Channel-Answered-Time")
+        answered = translate.number(dump, "Caller-Channel-Answered-Time")
         elapsed = (translate.now(dump) - answered) // 1_000_000 if answered else 0
         left = max(1, command.backstop - elapsed)
         await switch.api(f"sched_del {command.channel}")
@@ -456,7 +478,7 @@ class SwitchHandlers:
             self._step_event(channel, event)
         elif name == "CHANNEL_PARK" and channel in self._watched:
             self._is_parked(channel)
-        fact = translate.fact(event)
+        fact = translate.fact(event, self._config.extra_fs_vars)
         if stream is None:
             if text(event, "variable_plivo_app") == "true":
                 self._aside_do(self._forget(switch, channel))
@@ -662,6 +684,12 @@ def dial_line(command: Originate) -> str:
         request_uuid=command.stream,
         ring_backstop=command.ring_backstop,
         answer_backstop=command.answer_backstop,
+        progress_timeout=command.progress_timeout,
+        send_digits=command.send_digits,
+        early_digits=command.early_digits,
+        early_margin=command.early_margin,
+        variables=command.variables,
+        allowed=command.allowed,
     )
 
 

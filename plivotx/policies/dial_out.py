@@ -1,6 +1,7 @@
 """Dial: one attempt after the other until one rings, gives early media or answers; then the end.
 
-After that there is no further attempt, whatever the cause.  Nor is there one after an attempt whose
+After that there is no further attempt, whatever the cause.  Before it every cause leads to the next one, but
+for those that the operator lets end the search (`GatewayRules.stop_causes`).  Nor is there one after an attempt whose
 outcome was missed: it may have rung, and nobody is to be rung twice.
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 from plivotx.commands import Command, Decide, Originate, Watch
 from plivotx.config import Config
-from plivotx.events import AttemptFailed, CallEnded
+from plivotx.events import AttemptFailed, CallEnded, Gateway
 from plivotx.policies import Policy
 from plivotx.projections.call import Attempt, Call, channel_uuid
 
@@ -38,6 +39,12 @@ def originate(call: Call, number: int, config: Config) -> Originate:
         caller_id_name=request.caller_name,
         ring_backstop=ring,
         answer_backstop=(answer_limit(call, config) + config.backstop_margin, TIME_CAUSE),
+        progress_timeout=config.rules(call.gateways[number - 1].prefix).progress_timeout,
+        send_digits=request.send_digits,
+        early_digits=request.early_digits,
+        early_margin=config.backstop_margin,
+        variables=request.variables,
+        allowed=tuple(name for name, _ in request.variables if config.may_set(name)),
     )
 
 
@@ -49,8 +56,7 @@ def dial_out(config: Config) -> Policy:
         if call.ended:
             return
         if latest is None or latest.failed:
-            remaining = call.gateways[len(call.attempts) :]
-            if remaining:
+            if _following(call) and not _stopped(call, config):
                 yield originate(call, len(call.attempts) + 1, config)
             else:
                 yield Decide(stream=call.uuid, event=CallEnded(cause=latest.cause if latest else "NONE"))
@@ -74,10 +80,11 @@ def dial_out(config: Config) -> Policy:
                 ),
             )
         else:
-            why = f"FreeSWITCH reported {latest.cause} for the " + ("channel" if latest.end else "job")
             yield Decide(
                 stream=call.uuid,
-                event=AttemptFailed(channel=latest.channel, cause=latest.cause, why=why),
+                event=AttemptFailed(
+                    channel=latest.channel, cause=latest.cause, why=_why(call, latest, config)
+                ),
             )
 
     return due
@@ -86,3 +93,33 @@ def dial_out(config: Config) -> Policy:
 def _missed(attempt: Attempt) -> bool:
     """Whether the end was not witnessed, so that nobody can say that it did not ring."""
     return attempt.end is not None and attempt.end.found != "event"
+
+
+def _following(call: Call) -> list[Gateway]:
+    """What may still be tried, in order."""
+    return call.gateways[len(call.attempts) :]
+
+
+def _stopped(call: Call, config: Config) -> bool:
+    """Whether the latest attempt failed with a cause that ends the search."""
+    latest = call.attempt
+    return latest is not None and latest.cause in config.rules(latest.gateway).stop_causes
+
+
+def _why(call: Call, attempt: Attempt, config: Config) -> str:
+    """Why the attempt counts as failed, and what follows from it."""
+    end = attempt.end
+    if end is None:
+        came = f"FreeSWITCH could not originate it: {attempt.job_failed}"
+    elif end.sip_code:
+        came = f"it ended with {end.cause} (SIP {end.sip_code}) before it rang"
+    else:
+        came = f"it ended with {end.cause} before it rang"
+    following = _following(call)
+    if _stopped(call, config):
+        return f"{came}; after this cause no other gateway is tried (stop_causes of {attempt.gateway})"
+    if not following:
+        return f"{came}; no gateway is left"
+    if following[0].prefix == attempt.gateway:
+        return f"{came}; {attempt.gateway} is tried again"
+    return f"{came}; {following[0].prefix} is tried next"

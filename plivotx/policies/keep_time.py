@@ -8,6 +8,7 @@ from plivotx.policies import Policy
 from plivotx.policies.dial_out import RING_CAUSE, TIME_CAUSE, answer_limit
 from plivotx.projections.call import Call
 
+RINGING_CAUSE = "NO_ANSWER"
 SECOND = 1_000_000
 """In microseconds."""
 
@@ -27,6 +28,16 @@ def keep_time(config: Config) -> Policy:
                 when=up.rang_at + from_ring * SECOND,
                 limit="HangupOnRing",
                 cause=RING_CAUSE,
+            )
+        if call.request.early_digits and up.rang_at and not up.answered_at and not call.limits:
+            # the switch's own time-out ended with the early media
+            timeout = call.gateways[up.number - 1].timeout
+            yield At(
+                stream=call.uuid,
+                switch=up.switch,
+                when=(up.created_at or up.rang_at) + timeout * SECOND,
+                limit="GatewayTimeouts",
+                cause=RINGING_CAUSE,
             )
         if up.answered_at and not call.limits:
             yield At(

@@ -13,6 +13,7 @@ import msgspec
 
 from plivotx.events import (
     AttemptFailed,
+    AttemptSkipped,
     AttemptStarted,
     CallbackDelivered,
     CallbackFailed,
@@ -47,15 +48,21 @@ SWITCH_RESTARTED = "CRASH"
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One channel of a leg."""
+    """One channel of a leg, or one that was not made because its gateway was passed over."""
 
     number: int
     gateway: str
-    channel: str
-    switch: str
-    core: str
+    channel: str = ""
+    switch: str = ""
+    core: str = ""
+    skipped: str = ""
+    """Why it was passed over; empty if it was not."""
+    created_at: int = 0
+    """When the switch made the channel, microseconds of its clock; 0 if it did not say."""
     rang_at: int = 0
+    ring: ChannelRang | None = None
     answered_at: int = 0
+    answer: ChannelAnswered | None = None
     job_failed: str = ""
     """The cause, if FreeSWITCH could not originate it."""
     end: ChannelEnded | None = None
@@ -65,7 +72,7 @@ class Attempt(msgspec.Struct, frozen=True):
     @property
     def over(self) -> bool:
         """Whether the channel is gone, or never was."""
-        return self.end is not None or bool(self.job_failed)
+        return self.end is not None or bool(self.job_failed) or bool(self.skipped)
 
     @property
     def cause(self) -> str:
@@ -200,6 +207,13 @@ def _attempt_started(call: Call, event: AttemptStarted) -> _Fields:
     return {"attempts": (*call.attempts, started)}
 
 
+def _attempt_skipped(call: Call, event: AttemptSkipped) -> _Fields:
+    if any(each.number == event.number for each in call.attempts):
+        return {}
+    passed = Attempt(number=event.number, gateway=event.gateway, skipped=event.why, failed=True)
+    return {"attempts": (*call.attempts, passed)}
+
+
 def _attempt_failed(call: Call, event: AttemptFailed) -> _Fields:
     return _on_channel(call, event.channel, failed=True)
 
@@ -208,14 +222,16 @@ def _channel_rang(call: Call, event: ChannelRang) -> _Fields:
     attempt = _find(call, event.channel)
     if attempt is None or attempt.rang_at or attempt.failed:
         return {}
-    return _on_channel(call, event.channel, rang_at=event.at)
+    created = attempt.created_at or event.created_at
+    return _on_channel(call, event.channel, rang_at=event.at, created_at=created, ring=event)
 
 
 def _channel_answered(call: Call, event: ChannelAnswered) -> _Fields:
     attempt = _find(call, event.channel)
     if attempt is None or attempt.answered_at or attempt.failed:
         return {}
-    return _on_channel(call, event.channel, answered_at=event.at)
+    created = attempt.created_at or event.created_at
+    return _on_channel(call, event.channel, answered_at=event.at, created_at=created, answer=event)
 
 
 def _channel_ended(call: Call, event: ChannelEnded) -> _Fields:
@@ -350,6 +366,7 @@ def _call_closed(call: Call, event: CallClosed) -> _Fields:
 
 _CHANGES: dict[type[Event], Callable[[Call, Any], _Fields]] = {
     AttemptStarted: _attempt_started,
+    AttemptSkipped: _attempt_skipped,
     AttemptFailed: _attempt_failed,
     ChannelRang: _channel_rang,
     ChannelAnswered: _channel_answered,

@@ -3,9 +3,11 @@
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
+from typing import Any
 from urllib.parse import urlsplit
 
-from plivotx.events import CallRequested, Gateway
+from plivotx.events import CallRequested, Gateway, Pairs
 
 MAX_URL = 2048
 MAX_TEXT = 256
@@ -14,18 +16,18 @@ MAX_LIST = MAX_GATEWAYS * (MAX_TEXT + 1)
 """Characters."""
 MAX_SECONDS = 10_000_000
 """Limits beyond 115 days are a mistake of the client."""
+MAX_TIMEOUT = 3600
+"""Seconds; nobody lets a telephone ring for longer."""
+MAX_TRIES = 100
+"""Attempts of one call, over all its gateways."""
+MAX_EXTRA = 4096
+"""Characters of ExtraDialString."""
+MAX_DIGITS = 99
+"""Characters of SendDigits; FreeSWITCH ignores a longer string as a whole."""
+DIGIT_MS = range(51, 24_001)
+"""Milliseconds that one digit may last; FreeSWITCH ignores or cuts what is outside."""
 
 MANDATORY = ("From", "To", "Gateways", "AnswerUrl")
-NOT_YET = (
-    "CallerName",
-    "GatewayCodecs",
-    "GatewayTimeouts",
-    "GatewayRetries",
-    "ExtraDialString",
-    "SendDigits",
-    "SendOnPreanswer",
-)
-"""Parameters of the API that would change the call and are not there yet: refused, never ignored."""
 
 Check = Callable[[CallRequested], None]
 """Raises ValueError, with the name of the parameter, if the call cannot be dialled exactly as asked."""
@@ -46,9 +48,6 @@ def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -
     answer_url = _url(fields, "AnswerUrl")
     hangup_url = _url(fields, "HangupUrl") or answer_url
     ring_url = _url(fields, "RingUrl")
-    for name in NOT_YET:
-        if fields.get(name):
-            raise BadForm(f"{name} is not supported yet")
     event = CallRequested(
         request_uuid=request_uuid,
         from_number=_text(fields, "From"),
@@ -57,9 +56,13 @@ def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -
         answer_url=answer_url,
         hangup_url=hangup_url,
         ring_url=ring_url,
+        caller_name=_text(fields, "CallerName"),
         time_limit=_seconds(fields, "TimeLimit", at_least=1),
         hangup_on_ring=_seconds(fields, "HangupOnRing", at_least=0),
         account_sid=_text(fields, "AccountSID"),
+        variables=_variables(fields, "ExtraDialString"),
+        send_digits=_digits(fields, "SendDigits"),
+        send_on_preanswer=_flag(fields, "SendOnPreanswer"),
     )
     try:
         check(event)
@@ -121,12 +124,103 @@ def _is_ipv6(netloc: str) -> bool:
 
 
 def _gateways(fields: Mapping[str, str]) -> tuple[Gateway, ...]:
-    prefixes = _text(fields, "Gateways", MAX_LIST).split(",")
+    """The entries of Gateways, each with its own of the other lists; what these lack is the default."""
+    prefixes = _list(fields, "Gateways")
     if len(prefixes) > MAX_GATEWAYS:
         raise _bad(fields, "Gateways", f"has more than {MAX_GATEWAYS} entries")
-    if len(prefixes) > 1:
-        raise _bad(fields, "Gateways", "names several gateways, which is not supported yet")
-    return tuple(Gateway(prefix=each) for each in prefixes)
+    if not all(prefixes):
+        raise _bad(fields, "Gateways", "has an empty entry")
+    timeouts = _numbers(fields, "GatewayTimeouts", MAX_TIMEOUT)
+    tries = _numbers(fields, "GatewayRetries", MAX_TRIES)
+    codecs = _list(fields, "GatewayCodecs")
+    gateways = []
+    for prefix, timeout, times, listed in zip_longest(prefixes, timeouts, tries, codecs):
+        if prefix is None:
+            break  # surplus entries of the other lists have no gateway
+        given: dict[str, Any] = {"timeout": timeout, "tries": times, "codecs": listed}
+        gateways.append(Gateway(prefix, **{name: value for name, value in given.items() if value}))
+    if sum(each.tries for each in gateways) > MAX_TRIES:
+        raise _bad(fields, "GatewayRetries", f"makes more than {MAX_TRIES} attempts")
+    return tuple(gateways)
+
+
+def _list(fields: Mapping[str, str], name: str) -> list[str]:
+    """The entries of a comma list, without outer blanks; one in quotes may hold commas (``'PCMA,PCMU'``)."""
+    entries = [""]
+    quote = ""
+    for character in _text(fields, name, MAX_LIST):
+        if quote:
+            if character == quote:
+                quote = ""
+            else:
+                entries[-1] += character
+        elif character in "'\"" and name == "GatewayCodecs":
+            quote = character
+        elif character == ",":
+            entries.append("")
+        else:
+            entries[-1] += character
+    if quote:
+        raise _bad(fields, name, f"has a {quote} without its partner")
+    return [each.strip() for each in entries]
+
+
+def _numbers(fields: Mapping[str, str], name: str, most: int) -> list[int | None]:
+    """The entries of a list of numbers; an empty one is None."""
+    entries = _list(fields, name)
+    for each in entries:
+        if each and not (re.fullmatch("[0-9]{1,10}", each) and 1 <= int(each) <= most):
+            raise _bad(fields, name, f"has the entry {_shown(each)}, which is no integer from 1 to {most}")
+    return [int(each) if each else None for each in entries]
+
+
+def _digits(fields: Mapping[str, str], name: str) -> str:
+    value = _text(fields, name)
+    found = re.fullmatch("[0-9A-D*#wW]+(?:@([0-9]{1,6}))?", value)
+    if value and not found:
+        raise _bad(fields, name, "may hold only 0-9 A-D * # w W, and @ with milliseconds at the end")
+    if len(value) > MAX_DIGITS:
+        raise _bad(fields, name, f"is longer than {MAX_DIGITS} characters")
+    if found and found[1] and int(found[1]) not in DIGIT_MS:
+        raise _bad(fields, name, f"has a length outside {DIGIT_MS[0]} to {DIGIT_MS[-1]} ms")
+    return value
+
+
+def _flag(fields: Mapping[str, str], name: str) -> bool:
+    value = fields.get(name, "")
+    if value.lower() not in ("", "true", "false"):
+        raise _bad(fields, name, "is neither true nor false")
+    return value.lower() == "true"
+
+
+def _variables(fields: Mapping[str, str], name: str) -> Pairs:
+    """The pairs of ``name=value,...``.
+
+    A value may stand in single quotes, and a backslash makes a comma, a quote or a backslash an ordinary
+    character, as in FreeSWITCH's own dial strings.
+    """
+    pieces = [""]
+    quoted = False
+    characters = iter(_text(fields, name, MAX_EXTRA))
+    for character in characters:
+        if character == "\\":
+            following = next(characters, "")
+            pieces[-1] += following if following and following in ",'\\" else character + following
+        elif character == "'":
+            quoted = not quoted
+        elif character == "," and not quoted:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    if quoted:
+        raise _bad(fields, name, "has a ' without its partner")
+    pairs = []
+    for piece in filter(str.strip, pieces):
+        variable, equals, value = piece.partition("=")
+        if not equals:
+            raise _bad(fields, name, f"has the entry {_shown(piece)}, which is no name=value")
+        pairs.append((variable.strip(), value.strip()))
+    return tuple(pairs)
 
 
 def _seconds(fields: Mapping[str, str], name: str, at_least: int) -> int | None:
@@ -140,6 +234,8 @@ def _seconds(fields: Mapping[str, str], name: str, at_least: int) -> int | None:
 
 def _bad(fields: Mapping[str, str], name: str, why: str) -> BadForm:
     """The complaint about one field: its name, its value as it can stand in a log line, and the reason."""
-    value = fields[name]
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    return BadForm(f"{name} is not Valid: {shown!a} {why}")
+    return BadForm(f"{name} is not Valid: {_shown(fields[name])} {why}")
+
+
+def _shown(value: str) -> str:
+    return ascii(value if len(value) <= 80 else value[:77] + "...")

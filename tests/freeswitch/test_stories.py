@@ -14,6 +14,7 @@ class FreeSwitchStories(Stories, TestCase):
     def setUp(self):
         self.world = RealWorld()
         self.world.start()
+        return Deferred.fromCoroutine(self.world.listen())
 
     def tearDown(self):
         return Deferred.fromCoroutine(self.world.leave())

@@ -9,10 +9,13 @@ import msgspec
 from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from plivotx.config import Config, split_address
-from plivotx.esl.connections import Switch
+from plivotx.esl.connections import Link, Switch
+from plivotx.esl.session import Headers
+from plivotx.esl.translate import now, text
 from plivotx.testing import World
 
 ADDRESS = os.environ.get("PLIVOTX_FREESWITCH", "")
@@ -26,6 +29,32 @@ class RealWorld(World):
         # A second observer, which lives on when the server is killed.
         self.observer = Switch("observer", self.endpoint(), PASSWORD, reactor, Random(1).random)
         self.observer.start()
+        self.digits: list[Headers] = []
+        """The DTMF events of all channels: those of far ends have no UUID of ours."""
+        self._listening: Link | None = None
+
+    async def listen(self) -> None:
+        """Hear what digits reach the far ends; the observer's filters keep their channels out."""
+
+        def happened(event: Headers) -> None:
+            self.digits.append(event)
+
+        link = await self.endpoint().connect(Factory.forProtocol(lambda: Link(PASSWORD, reactor, happened)))
+        await link.authenticated
+        (reply,) = link.ask(lambda session: session.events_json(["DTMF"]))
+        await reply
+        self._listening = link
+
+    async def heard(self, stream: str) -> list[tuple[str, int]]:
+        del stream  # one call at a time is made in a story that asks this
+        return [
+            (text(each, "DTMF-Digit"), now(each))
+            for each in self.digits
+            if text(each, "Unique-ID")[14] != "5"
+        ]
+
+    async def variable(self, channel: str, name: str) -> str:
+        return (await self.observer.api(f"uuid_getvar {channel} {name}")).text.removesuffix("\n")
 
     def endpoint(self) -> IStreamClientEndpoint:
         host, port = split_address(ADDRESS)
@@ -56,6 +85,8 @@ class RealWorld(World):
     async def leave(self) -> None:
         """Leave nothing running, and the switch as it was found."""
         self.end()
+        if self._listening:
+            self._listening.abort("the story is over")
         await self.observer.when_up()
         await self.observer.api("hupall NORMAL_CLEARING plivo_app true")
         await self.passes(0.2)
