@@ -242,7 +242,8 @@ class Limits(unittest.TestCase):
             world.call(number, more=f"{variable}=2,ignore_early_media=true", via=via)
             world.run(5)
             self.assertEqual([end.cause for end in world.switch.ended], cause, variable + via + number)
-            self.assertEqual(_job(world), [f"-ERR {each}\n" for each in cause])
+            failed = [answer for answer in _job(world) if answer.startswith("-ERR")]
+            self.assertEqual(failed, [f"-ERR {each}\n" for each in cause])
             if cause:
                 self.assertTrue(2 <= world.switch.ended[0].at <= 3.1, world.switch.ended)
                 end = next(e for e in world.events("U") if e["Event-Name"] == "CHANNEL_HANGUP_COMPLETE")
