@@ -18,7 +18,6 @@ from twisted.internet.ssl import Certificate, CertificateOptions
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
 
 from plivotx import config as configuration
 from plivotx import plugins as plugin_loader
@@ -34,6 +33,7 @@ from plivotx.config import (
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
+from plivotx.handlers.agent import make_agent, trusted
 from plivotx.log.interface import Log, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.log.redis import RedisLog
@@ -155,10 +155,7 @@ class PlivotxService(Service):
     async def _start(self) -> None:
         config, reactor = self._config, self._reactor
         self._log = await open_log(config, reactor)
-        pool = HTTPConnectionPool(reactor, persistent=True)
-        pool.maxPersistentPerHost = 16
-        pool._factory.noisy = False  # noqa: SLF001 - else each connection is two lines in the operator's log
-        agent = Agent(reactor, connectTimeout=10, pool=pool)
+        agent = make_agent(config, reactor)
         self._server = Plivotx(config, self._log, switches(config, reactor), agent, reactor, self._plugins)
         await self._server.start()
         self._port = await listening(config, reactor).listen(site(self._server.api))
@@ -221,7 +218,7 @@ class Options(usage.Options):
         [
             "check",
             None,
-            "Read configuration, plugins and certificate, say what is wrong with them, and exit.",
+            "Read configuration, plugins and certificates, say what is wrong with them, and exit.",
         ],
     ]
 
@@ -239,6 +236,10 @@ class Options(usage.Options):
         try:
             if config.ssl:
                 certificate(config.ssl_cert)
+        except ConfigError as error:
+            complaints.append(str(error))
+        try:
+            trusted(config)
         except ConfigError as error:
             complaints.append(str(error))
         if complaints:

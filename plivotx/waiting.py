@@ -1,7 +1,11 @@
-"""To wait: the one place where a coroutine sleeps."""
+"""To wait, and to wait no longer than one should: the one place where a coroutine sleeps."""
+
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+
+T = TypeVar("T")
 
 
 def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
@@ -14,3 +18,17 @@ def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
     awake: Deferred[None] = Deferred(wake_nobody)
     timer = clock.callLater(max(0.0, seconds), awake.callback, None)
     return awake
+
+
+async def within(clock: IReactorTime, seconds: float, work: "Deferred[T]", why: str) -> T:
+    """What *work* comes to; after *seconds* it is cancelled, which raises TimeoutError(*why*)."""
+    timer = clock.callLater(seconds, work.cancel)
+    try:
+        return await work
+    except Exception:
+        if not timer.active():  # it was cancelled, for which everybody has words of his own
+            raise TimeoutError(why)
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()

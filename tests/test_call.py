@@ -55,7 +55,7 @@ from plivotx.events import (
     encode,
 )
 from plivotx.policies import Policy
-from plivotx.policies.call_back import call_back
+from plivotx.policies.call_back import backoff, call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
 from plivotx.policies.run_script import MAX_IDLE, run_script
@@ -852,3 +852,15 @@ class Outcomes(SynchronousTestCase):
         ):
             call = evolve(call, event)
         self.assertEqual(list(self.running[0](call)), [])
+
+
+class Delays(SynchronousTestCase):
+    def test_between_tries_double_up_to_the_longest_and_are_spread_by_a_quarter(self):
+        for failures, middle in ((1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (100_000, 60)):
+            delays = [backoff(failures, str(key), 1.0, 60.0) for key in range(200)]
+            self.assertTrue(all(0.75 * middle <= each <= 1.25 * middle for each in delays), failures)
+            self.assertTrue(max(delays) - min(delays) > 0.4 * middle)
+        self.assertEqual(backoff(0, "key", 1.0, 60.0), 0.0)
+
+    def test_are_the_same_after_a_restart(self):
+        self.assertEqual(backoff(3, "key", 1.0, 60.0), backoff(3, "key", 1.0, 60.0))

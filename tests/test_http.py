@@ -17,7 +17,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from plivotx.commands import FetchDocument, PostCallback
 from plivotx.config import Config
 from plivotx.events import CallbackDelivered, CallbackFailed, DocumentFailed, DocumentFetched
-from plivotx.handlers.http import AT_ONCE, Web, decode_document
+from plivotx.handlers.http import AT_ONCE, IGNORED_BYTES, Web, decode_document, redirected
 from plivotx.handlers.signature import sign
 from plivotx.testing import ANSWER_URL, RING_URL, Answer, Application, MemoryAgent
 
@@ -132,6 +132,12 @@ class Callbacks(InMemory):
         self.application.answers["ring"] = Answer(body=b"x" * 1_000_000)
         self.assertIsInstance(self.outcome(callback()), CallbackDelivered)
 
+    def test_an_empty_value_is_sent_as_empty_where_v01_sent_the_word_none(self):
+        """Its defect 28."""
+        for method in ("POST", "GET"):
+            self.outcome(callback(method=method, params=(("CallerName", ""), ("To", "1"))))
+            self.assertEqual(self.application.received.pop().params, {"CallerName": "", "To": "1"})
+
     def test_a_broken_connection_is_a_failure(self):
         self.application.answers["ring"] = Answer(broken=True)
         event = self.outcome(callback())
@@ -147,7 +153,7 @@ class Callbacks(InMemory):
         self.clock.advance(0.1)
         self.assertEqual(
             self.successResultOf(work),
-            (CallbackFailed(key="ring", attempt=1, why="no answer within 15 s"),),
+            (CallbackFailed(key="ring", attempt=1, why="no whole answer within 15 s (HTTP_TIMEOUT)"),),
         )
 
     def test_an_answer_just_in_time_is_taken_and_no_timer_is_left(self):
@@ -193,7 +199,8 @@ class Callbacks(InMemory):
         self.web = Web(Broken(), self.clock, Config())
         self.assertEqual(self.outcome(callback()), CallbackFailed(key="ring", attempt=1, why="no such thing"))
 
-    def test_text_of_every_script_arrives(self):
+    def test_text_of_every_script_arrives_where_v01_lost_the_callback(self):
+        """Its defect 27."""
         params = (("N", "Zoë مرحبا 你好 😀 +&=%\r\n\0"), ("E", ""))
         self.outcome(callback(params=params))
         self.assertEqual(self.application.received[0].params, dict(params))
@@ -253,6 +260,7 @@ class TheUrl(InMemory):
             "http://application.test/ring/?",
             "http://application.test//ring/../ring/;p=1",
             "http://[2001:db8::1]:8080/ring/",
+            "http://application.test/a,b/?c=d,e&f='g'&h=\"i\"",  # v0.1 cut it at the comma: its defect 35
         ):
             self.application.received.clear()
             self.outcome(callback(url=url))
@@ -338,13 +346,17 @@ class Documents(InMemory):
                 DocumentFailed(number=1, attempt=2, why=f"POST {ANSWER_URL}: {why}", final=False),
             )
 
-    def test_that_never_come_may_be_asked_for_again(self):
+    def test_that_never_come_may_be_asked_for_again_and_hold_up_no_call_as_in_v01(self):
+        """Its defect 22."""
         self.application.answers["answer"] = Answer(never=True)
         work = self.begin(fetch())
         self.clock.advance(0)
         self.clock.advance(15)
         (event,) = self.successResultOf(work)
-        self.assertEqual((event.final, event.why), (False, f"POST {ANSWER_URL}: no answer within 15 s"))
+        self.assertEqual(
+            (event.final, event.why),
+            (False, f"POST {ANSWER_URL}: no whole answer within 15 s (HTTP_TIMEOUT)"),
+        )
 
     def test_that_are_too_large_are_not_asked_for_again(self):
         limit = Config().max_document_bytes
@@ -400,6 +412,49 @@ class Documents(InMemory):
             text.encode()
 
 
+class Redirects(SynchronousTestCase):
+    def test_lead_to_what_the_location_says(self):
+        for url, location, target in (
+            ("http://a.test/b/c?d", b"/e", "http://a.test/e"),
+            ("http://a.test/b/c?d", b"e?f", "http://a.test/b/e?f"),
+            ("http://a.test/b", b"https://c.test:8/", "https://c.test:8/"),
+            ("https://a.test/b", b"//c.test/", "https://c.test/"),
+            ("https://a.test/b", b"HTTPS://[::1]:8/", "https://[::1]:8/"),
+            ("https://a.test/b", b" https://c.test?d ", "https://c.test?d"),
+            ("http://a.test/b", "/Zoë b\r\n%41".encode(), "http://a.test/Zo%C3%AB%20b%0D%0A%41"),
+        ):
+            self.assertEqual(redirected(url, location), target)
+
+    def test_do_not_lead_out_of_https(self):
+        for location in (b"http://a.test/", b"HTTP://a.test/b"):
+            error = self.assertRaises(ValueError, redirected, "https://a.test/", location)
+            self.assertIn("redirect from https to http (http://a.test/", str(error))
+            self.assertIn("is not followed", str(error))
+
+    def test_do_not_lead_to_anything_but_a_host_on_the_web(self):
+        for location in (
+            b"file:///etc/passwd",
+            b"ftp://a.test/",
+            b"data:text/xml,x",
+            b"javascript:1",
+            b"http://user:word@a.test/",
+            b"http://10.0.0.1\\@a.test/",
+            b"http://a.test:99999999/",
+            b"http://\xff/",
+            b"http://[::1",
+        ):
+            self.assertRaises(ValueError, redirected, "http://a.test/", location)
+
+    @given(st.sampled_from(["http://a.test/b?c", "https://a.test"]), st.binary())
+    def test_lead_to_a_url_that_can_be_requested_or_nowhere(self, url, location):
+        try:
+            target = redirected(url, location)
+        except ValueError as error:
+            self.assertTrue(str(error))
+        else:
+            self.assertRegex(target, r"\Ahttps?://[!-~]+\Z")
+
+
 # -- with sockets ----------------------------------------------------------------------------------
 
 
@@ -409,6 +464,8 @@ class Canned(Protocol):
     def connectionMade(self):
         self.buffer = b""
         self.factory.open += 1
+        if self.factory.all_gone.called:
+            self.factory.all_gone = Deferred()
 
     def dataReceived(self, data):
         self.buffer += data
@@ -506,7 +563,7 @@ class OverSockets(TestCase):
         await self.agent.answered
         self.clock.advance(15)
         (event,) = await work
-        self.assertIn("no answer within 15 s", event.why)
+        self.assertIn("no whole answer within 15 s (HTTP_TIMEOUT)", event.why)
         self.assertFalse(event.final)
         await self.server.all_gone
 
@@ -517,7 +574,7 @@ class OverSockets(TestCase):
         await self.server.asked
         self.clock.advance(15)
         (event,) = await work
-        self.assertIn("no answer within 15 s", event.why)
+        self.assertIn("no whole answer within 15 s (HTTP_TIMEOUT)", event.why)
         await self.server.all_gone
 
     async def test_an_answer_that_breaks_off_may_be_asked_for_again(self):
@@ -528,8 +585,6 @@ class OverSockets(TestCase):
             self.assertIsInstance(event, DocumentFailed)
             self.assertFalse(event.final)
             await self.server.all_gone
-            self.server.all_gone = Deferred()
-        self.server.all_gone.callback(None)
 
     async def test_a_redirected_post_becomes_a_get_without_parameters_as_in_v01(self):
         for status in (301, 302, 303):
@@ -555,14 +610,64 @@ class OverSockets(TestCase):
     async def test_redirects_that_go_round_in_a_circle_are_a_failure(self):
         self.server.answers["/a"] = answer(302, b"", "Location: /a")
         event = await self.fetch("/a")
-        self.assertIn("more than 5 redirects", event.why)
+        self.assertIn(f"more than 5 redirects (MAX_REDIRECTS), the last one to {self.base}/a", event.why)
         self.assertEqual(len(self.server.received), 6)
+
+    async def test_as_many_redirects_are_followed_as_the_operator_says(self):
+        self.server.answers["/a"] = answer(302, b"", "Location: /b")
+        self.server.answers["/b"] = answer(200, b"<Response/>")
+        for most, asked in ((0, ["/a"]), (1, ["/a", "/b"])):
+            self.server.received.clear()
+            self.web = Web(self.agent, self.clock, Config(max_redirects=most))
+            event = await self.fetch("/a")
+            self.assertIsInstance(event, DocumentFetched if most else DocumentFailed)
+            self.assertEqual([each[1] for each in self.server.received], asked)
+
+    async def test_of_what_comes_with_a_redirect_little_is_read(self):
+        self.server.answers["/a"] = answer(302, b"x" * (IGNORED_BYTES + 1), "Location: /b", length=10**12)
+        self.server.answers["/b"] = answer(200, b"<Response/>")
+        self.assertIsInstance(await self.fetch("/a"), DocumentFetched)
+
+    async def post(self, *, seconds=0):
+        url = self.base + "/a"
+        work = Deferred.fromCoroutine(self.web.post_callback(callback(url=url), Ticket()))
+        self.clock.advance(0)
+        if seconds:
+            await self.agent.answered
+            self.clock.advance(seconds)
+        (event,) = await work
+        return event
+
+    async def test_of_what_comes_with_the_status_of_a_callback_little_is_read(self):
+        self.server.answers["/a"] = answer(200, b"x" * (IGNORED_BYTES + 1), length=10**12)
+        self.assertEqual(await self.post(), CallbackDelivered(key="ring", attempt=1, status=200))
+        await self.server.all_gone
+        self.server.answers["/a"] = answer(500, b"x" * (IGNORED_BYTES + 1), length=10**12)
+        self.assertEqual(await self.post(), CallbackFailed(key="ring", attempt=1, why="status 500"))
+        await self.server.all_gone
+
+    async def test_the_status_of_a_callback_decides_even_if_the_rest_breaks_off(self):
+        self.server.breaks = True
+        self.server.answers["/a"] = answer(200, b"x", length=100)
+        self.assertEqual(await self.post(), CallbackDelivered(key="ring", attempt=1, status=200))
+
+    async def test_the_status_of_a_callback_decides_even_if_the_rest_never_comes(self):
+        self.server.answers["/a"] = answer(201, b"x", length=100)
+        event = await self.post(seconds=15)
+        self.assertEqual(event, CallbackDelivered(key="ring", attempt=1, status=201))
+        await self.server.all_gone
+
+    async def test_a_short_answer_to_a_callback_leaves_the_connection_in_use(self):
+        self.server.answers["/a"] = answer(200, b"x" * IGNORED_BYTES)
+        for _ in range(2):
+            await self.post()
+        self.assertEqual((self.server.open, len(self.server.received)), (1, 2))
 
     async def test_a_redirect_to_nowhere_is_a_failure(self):
         self.server.answers["/a"] = answer(302)
         self.assertIn("status 302", (await self.fetch("/a")).why)
         self.server.answers["/a"] = answer(302, b"", "Location: file:///etc/passwd")
-        self.assertIsInstance(await self.fetch("/a"), DocumentFailed)
+        self.assertIn("redirect to file:///etc/passwd, which is neither", (await self.fetch("/a")).why)
 
     async def test_a_request_to_a_query_without_a_path_can_be_made(self):
         self.server.answers["/"] = answer(200, b"<Response/>")

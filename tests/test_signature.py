@@ -88,7 +88,7 @@ class APost(SynchronousTestCase):
         self.assertEqual(body(prepared), {**dict(PARAMS), "a": "c"})
 
     def test_does_not_let_the_query_replace_what_we_say(self):
-        # vector 5 is what v0.1 did: From=9 of the query stood in for the caller
+        # Defect 26 of v0.1, as in vector 5: From=9 of the query stood in for the caller.
         prepared = prepare("POST", BASE + "?a=b&From=9&e=&a=c", PARAMS)
         self.assertEqual(body(prepared)["From"], "1000")
         self.assertEqual(prepared.params["From"], "1000")

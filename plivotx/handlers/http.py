@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -13,20 +13,21 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from plivotx.commands import FetchDocument, PostCallback
 from plivotx.config import Config
 from plivotx.engine import Ticket
-from plivotx.events import CallbackDelivered, CallbackFailed, DocumentFailed, DocumentFetched, Event
+from plivotx.events import CallbackDelivered, CallbackFailed, DocumentFailed, DocumentFetched, Event, Pairs
 from plivotx.handlers.signature import prepare, sign
-from plivotx.waiting import sleep
+from plivotx.waiting import sleep, within
 
 USER_AGENT = "plivotx"
 AT_ONCE = 64
 """Requests to one host at the same time; further ones wait, so that a slow host delays only itself."""
-MAX_REDIRECTS = 5
+IGNORED_BYTES = 16_384
+"""How much is read of an answer whose status says it all, so that its connection can be used again."""
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _NO_ENCODING = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
 """What Python has among its text encodings and nobody writes a document in."""
@@ -55,7 +56,7 @@ class _Body:
 
 
 class _Reader(Protocol):
-    """Reads an answer; lets go of the connection once there is too much of it, or nobody wants it any more."""
+    """Reads an answer; lets go of the connection once there is too much, or nobody wants it any more."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -159,17 +160,9 @@ class Web:
                 self._gates.pop(host, None)
 
     async def _in_time(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
+        limit = self._config.http_timeout
         work = Deferred.fromCoroutine(self._converse(command, delivery))
-        timer = self._clock.callLater(self._config.http_timeout, work.cancel)
-        try:
-            return await work
-        except Exception:
-            if not timer.active():  # it was cancelled, for which an agent has other words
-                raise TimeoutError(f"no answer within {self._config.http_timeout:g} s")
-            raise
-        finally:
-            if timer.active():
-                timer.cancel()
+        return await within(self._clock, limit, work, f"no whole answer within {limit:g} s (HTTP_TIMEOUT)")
 
     async def _converse(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
         """Request, and follow redirects as v0.1 did: a POST becomes a GET without parameters.
@@ -177,38 +170,72 @@ class Web:
         But not so where the application says (307, 308) that the request is to be made anew as it was.
         """
         method, url, params = command.method, command.url, command.params
-        for _ in range(MAX_REDIRECTS + 1):
-            prepared = prepare(method, url, params)
-            headers = Headers(
-                {
-                    "User-Agent": [USER_AGENT],
-                    "X-PLIVOTX-DELIVERY": [delivery],
-                    "X-PLIVOTX-ATTEMPT": [str(command.attempt)],
-                }
-            )
-            if prepared.body is not None:
-                headers.setRawHeaders("Content-Type", ["application/x-www-form-urlencoded"])
-            if self._config.auth_id and self._config.auth_token:
-                signature = sign(self._config.auth_token, prepared.url, prepared.params)
-                headers.setRawHeaders("X-PLIVO-SIGNATURE", [signature])
-            response = await self._agent.request(
-                method.encode("ascii"),
-                _with_path(prepared.url).encode("ascii"),
-                headers,
-                None if prepared.body is None else _Body(prepared.body),
-            )
-            reader = _Reader(self._config.max_document_bytes)
-            response.deliverBody(reader)
-            complete = await reader.complete
+        most = self._config.max_redirects
+        for _ in range(most + 1):
+            response = await self._send(method, url, params, delivery, command.attempt)
             location = response.headers.getRawHeaders(b"location")
             if response.code not in _REDIRECTS or not location:
-                return _Answer(response.code, bytes(reader.data), complete)
-            url = urljoin(url, location[0].decode("latin-1"))
+                return await self._read(response, wanted=isinstance(command, FetchDocument))
+            reader = _Reader(IGNORED_BYTES)
+            response.deliverBody(reader)
+            await reader.complete
+            url = redirected(url, location[0])
             if response.code not in _AS_IT_WAS:
                 method, params = "GET", ()
-        raise ValueError(f"more than {MAX_REDIRECTS} redirects, the last one to {url}")
+        raise ValueError(f"more than {most} redirects (MAX_REDIRECTS), the last one to {url}")
+
+    def _send(
+        self, method: str, url: str, params: Pairs, delivery: str, attempt: int
+    ) -> "Deferred[IResponse]":
+        prepared = prepare(method, url, params)
+        headers = Headers(
+            {
+                "User-Agent": [USER_AGENT],
+                "X-PLIVOTX-DELIVERY": [delivery],
+                "X-PLIVOTX-ATTEMPT": [str(attempt)],
+            }
+        )
+        if prepared.body is not None:
+            headers.setRawHeaders("Content-Type", ["application/x-www-form-urlencoded"])
+        if self._config.auth_id and self._config.auth_token:
+            signature = sign(self._config.auth_token, prepared.url, prepared.params)
+            headers.setRawHeaders("X-PLIVO-SIGNATURE", [signature])
+        return self._agent.request(
+            method.encode("ascii"),
+            _with_path(prepared.url).encode("ascii"),
+            headers,
+            None if prepared.body is None else _Body(prepared.body),
+        )
+
+    async def _read(self, response: IResponse, *, wanted: bool) -> _Answer:
+        """The answer; of one that says all with its status, only a little, if that much comes at all."""
+        wanted = wanted and 200 <= response.code <= 299
+        reader = _Reader(self._config.max_document_bytes if wanted else IGNORED_BYTES)
+        response.deliverBody(reader)
+        try:
+            complete = await reader.complete
+        except Exception:
+            if wanted:
+                raise
+            complete = False
+        return _Answer(response.code, bytes(reader.data), complete)
 
 
+def redirected(url: str, location: bytes) -> str:
+    """Where a redirect from *url* leads; raises ValueError if nobody is to go there."""
+    scheme, colon, rest = urljoin(url, quote(location.strip(), safe=_VISIBLE)).partition("://")
+    scheme = scheme.lower()
+    target = scheme + colon + rest
+    if scheme not in ("http", "https"):
+        raise ValueError(f"redirect to {target}, which is neither http nor https")
+    if url.startswith("https:") and scheme == "http":
+        raise ValueError(f"redirect from https to http ({target}) is not followed")
+    if not re.match(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?($|[/?#])", rest):
+        raise ValueError(f"redirect to {target}, which does not name a host")
+    return target
+
+
+_VISIBLE = "".join(map(chr, range(33, 127)))
 _AS_IT_WAS = (307, 308)
 _REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
 

@@ -19,7 +19,8 @@ Tell = Callable[[Call], Iterable[CallbackOwed]]
 def backoff(failures: int, key: str, base: float, longest: float) -> float:
     """Seconds before the next try: doubled each time, spread by a quarter either way by a hash of *key*."""
     spread = 0.75 + 0.5 * (crc32(f"{key}/{failures}".encode()) / 0xFFFFFFFF)
-    return float(min(longest, base * 2 ** (failures - 1)) * spread) if failures else 0.0
+    doubled = 2 ** min(failures - 1, 1000)  # beyond, it is no float any more
+    return float(min(longest, base * doubled) * spread) if failures else 0.0
 
 
 def call_back(tell: Sequence[Tell], config: Config) -> Policy:
