@@ -508,6 +508,7 @@ class Callbacks(SynchronousTestCase):
         self.assertEqual(self.posts(call), [("ring", 2), ("hangup", 1)])
 
     def test_after_the_last_try_it_is_given_up_and_the_call_is_closed(self):
+        """Defect 23 of v0.1: it tried once, and nothing told that it had failed."""
         failures = [
             CallbackFailed(key=key, attempt=n, why="500") for key in ("ring", "hangup") for n in (1, 2, 3)
         ]

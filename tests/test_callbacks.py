@@ -116,6 +116,7 @@ class Hangup(Callbacks):
 
 class Answer(Callbacks):
     def test_asks_for_its_document_with_the_session_parameters_and_the_request_uuid(self):
+        """Defect 31 of v0.1: it sent no RequestUUID with AnswerUrl."""
         self.assertEqual(
             dict(LOADED.session(call(STARTED, RANG, ANSWERED))),
             {

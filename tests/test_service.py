@@ -234,6 +234,11 @@ class Checking(SynchronousTestCase):
         self.assertEqual((code, err), (0, []))
         self.assertNotIn("the-secret", str(out))
 
+    def test_reads_the_certificates_for_requests_to_the_application(self):
+        code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /nowhere.pem\n")
+        why = "HTTP_CA_FILE = '/nowhere.pem': No such file or directory"
+        self.assertEqual((code, err), (1, ["plivotx cannot start:", why]))
+
     def test_says_so_where_nothing_was_configured(self):
         self.assertEqual(
             findings(None, Loaded(Config()), PLUGINS)[:4],

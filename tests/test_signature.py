@@ -1,6 +1,8 @@
 """Requests to the application are made up and signed as the v0.1 API has it."""
 
-from urllib.parse import parse_qsl, urlsplit
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,38 @@ class AnyRequest(SynchronousTestCase):
         self.assertEqual({**sent, **params}, sent)
         self.assertEqual(sent, prepared.params)
         self.assertEqual(len(sign(TOKEN, prepared.url, prepared.params)), 28)
+
+
+class TheExampleForApplications(SynchronousTestCase):
+    """docs/application.md shows how an application verifies a request."""
+
+    def setUp(self):
+        page = (Path(__file__).resolve().parent.parent / "docs" / "application.md").read_text(
+            encoding="utf-8"
+        )
+        (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        names = {}
+        exec(example, names)
+        self.is_signed = names["is_signed"]
+
+    def test_takes_what_v01_signed(self):
+        for number, query, more, signature in VECTORS:
+            url = BASE + query
+            body = urlencode({**dict(PARAMS), **more})
+            with self.subTest(number=number):
+                if number in (3, 4, 7):
+                    self.assertTrue(self.is_signed(TOKEN, "GET", url, "", signature))
+                else:
+                    self.assertTrue(self.is_signed(TOKEN, "POST", url, body, signature))
+
+    def test_takes_what_is_sent_and_nothing_else(self):
+        params = (*PARAMS, ("CallerName", ""), ("Name", "Zoë & co"))
+        for method in ("GET", "POST"):
+            for url in (BASE, BASE + "?a=b&From=9&e=&a=c", "http://h", "http://h?q=two+words%26more"):
+                sent = prepare(method, url, params)
+                signature = sign(TOKEN, sent.url, sent.params)
+                text = (sent.body or b"").decode()
+                self.assertTrue(self.is_signed(TOKEN, method, sent.url, text, signature))
+                self.assertFalse(self.is_signed("tokem", method, sent.url, text, signature))
+                self.assertFalse(self.is_signed(TOKEN, method, sent.url + "x", text, signature))
+                self.assertFalse(self.is_signed(TOKEN, "POST", sent.url, text + "&x=y", signature))
