@@ -16,8 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plivotx.commands import Command, Decide
-from plivotx.events import CallRequested, Event
-from plivotx.log.interface import Log, Position, Recorded, Refused, Unwritable
+from plivotx.events import CallbackRenewed, CallRequested, Event
+from plivotx.log.interface import Conflict, Log, Position, Recorded, Refused, Unreadable, Unwritable
 from plivotx.policies import Policy
 from plivotx.projections.call import Call, evolve
 from plivotx.projections.channels import Channels
@@ -31,6 +31,18 @@ LONGEST_BACKOFF = 30.0
 """Seconds before what failed is tried again."""
 LOG_BACKOFF = 1.0
 """The longest of these if it was the log that failed: a limit may be waiting to be recorded."""
+
+
+RENEWING = 5
+"""How often it is tried to renew callbacks of a call that goes on meanwhile."""
+
+
+class NoSuchCall(Exception):
+    """No call of this name is on record."""
+
+
+class NothingToRenew(Exception):
+    """No callback that was given up is meant."""
 
 
 class Ticket:
@@ -118,6 +130,15 @@ class _Live:
             waiter.callback(None)
 
 
+class _Loading:
+    """A closed call that has been opened again, while it is read."""
+
+    def __init__(self) -> None:
+        self.arrived: list[Recorded] = []
+        """What was delivered meanwhile."""
+        self.work: Deferred[None] | None = None
+
+
 class Engine:
     """Runs the circle for all open calls."""
 
@@ -135,6 +156,7 @@ class Engine:
         self._handlers = dict(handlers)
         self._clock = clock
         self._live: dict[str, _Live] = {}
+        self._loading: dict[str, _Loading] = {}
         self._stop_following: Callable[[], None] | None = None
         self.channels = Channels()
         self.gateways = Gateways()
@@ -161,6 +183,10 @@ class Engine:
         for live in self._live.values():
             self._drop(live)
         self._live.clear()
+        loading, self._loading = self._loading, {}
+        for each in loading.values():
+            if each.work is not None:
+                each.work.cancel()
 
     def call(self, stream: str) -> Call | None:
         """The state of an open call."""
@@ -175,6 +201,30 @@ class Engine:
         """Record a new call; fires once it is durable.  Fails with `Conflict` or `Unwritable`."""
         return self._log.append(event.request_uuid, [event], expected=0)
 
+    async def renew(self, stream: str, key: str = "") -> tuple[str, ...]:
+        """Have callbacks sent again that were given up: the one with this *key*, or all of a call.
+
+        Returns their keys once that is durable.  Raises `NoSuchCall`, `NothingToRenew`, `Conflict` (the call
+        goes on too fast), `Unreadable` or `Unwritable`.
+        """
+        for _ in range(RENEWING):
+            call: Call | None = None
+            for recorded in await self._log.read(stream):
+                call = evolve(call, recorded.event)
+            if call is None:
+                raise NoSuchCall(f"there is no call {stream!r}")
+            given_up = [each.what.key for each in call.owed if each.given_up]
+            keys = tuple(each for each in given_up if key in ("", each))
+            if not keys:
+                raise NothingToRenew(_nothing_to_renew(key, given_up))
+            renewed = [CallbackRenewed(key=each, renewal=call.renewals + 1) for each in keys]
+            try:
+                await self._log.append(stream, renewed, expected=call.version)
+            except Conflict:
+                continue
+            return keys
+        raise Conflict(f"call {stream!r} went on too fast to renew its callbacks")
+
     def tell(self, channel: str, event: Event) -> Deferred[int]:
         """Record a fact about a channel; one that belongs to no open call is dropped."""
         stream = self.channels.stream(channel)
@@ -186,7 +236,7 @@ class Engine:
         """What is held in memory: all zero when no call is open.  For tests and for metrics."""
         lives = self._live.values()
         return {
-            "calls": len(self._live),
+            "calls": len(self._live) + len(self._loading),
             "channels": len(self.channels),
             "running": sum(len(each.running) for each in lives),
             "held": sum(len(each.held) for each in lives),
@@ -231,14 +281,45 @@ class Engine:
         starting.addErrback(lambda failure: self.log_lines.failure("loading the log failed", failure))
 
     def _deliver(self, recorded: Recorded) -> None:
-        live = self._apply(recorded)
-        if live is None:
+        loading = self._loading.get(recorded.stream)
+        if loading is not None:
+            loading.arrived.append(recorded)
             return
+        live = self._apply(recorded)
+        if live is not None:
+            self._changed(recorded.stream, live)
+        elif recorded.event.opens and recorded.stream not in self._live:
+            self._load(recorded.stream)
+
+    def _changed(self, stream: str, live: _Live) -> None:
         live.wake()
         self._ask(live)
         if live.call.closed:
             self._drop(live)
-            self._live.pop(recorded.stream, None)
+            self._live.pop(stream, None)
+
+    def _load(self, stream: str) -> None:
+        """A closed call was opened again: read what it was."""
+        loading = self._loading[stream] = _Loading()
+        loading.work = Deferred.fromCoroutine(self._load_it(stream, loading))
+        loading.work.addErrback(self._unhandled)
+
+    async def _load_it(self, stream: str, loading: _Loading) -> None:
+        failures = 0
+        while True:
+            try:
+                read = await self._log.read(stream)
+                break
+            except Unreadable as error:
+                self.log_lines.warn("call {call} cannot be read: {error}", call=stream, error=error)
+                failures += 1
+                await sleep(self._clock, _backoff(failures, LONGEST_BACKOFF))
+        del self._loading[stream]
+        for recorded in (*read, *loading.arrived):
+            self._apply(recorded)
+        live = self._live.get(stream)
+        if live is not None:
+            self._changed(stream, live)
 
     def _apply(self, recorded: Recorded) -> _Live | None:
         live = self._live.get(recorded.stream)
@@ -384,6 +465,13 @@ class Engine:
 
 
 _DECIDE = ("decide",)
+
+
+def _nothing_to_renew(key: str, given_up: Sequence[str]) -> str:
+    if not given_up:
+        return "There is nothing to send again: no callback of the call was given up"
+    shown = key if len(key) <= 80 else key[:77] + "..."
+    return f"Key is not Valid: {shown!a} is no callback that was given up (there are: {', '.join(given_up)})"
 
 
 def _backoff(failures: int, longest: float) -> float:

@@ -77,7 +77,7 @@ class Plivotx:
             clock=clock,
         )
         self.driving.attach(self.engine)
-        self.api = Api(config, self.engine.request, carriable(config), new_uuid)
+        self.api = Api(config, self.engine.request, carriable(config), new_uuid, log, self.engine.renew)
 
     async def start(self) -> None:
         """Load the open calls and connect to the switches."""

@@ -285,6 +285,16 @@ class Process:
 
         return Deferred.fromCoroutine(exchange())
 
+    def get(self, path: str, query: dict[str, str], **more: Any) -> Deferred[tuple[int, dict[str, Any]]]:
+        """GET something of the API; fires with the status and the answer."""
+
+        async def exchange() -> tuple[int, dict[str, Any]]:
+            response = await self.web.get(f"http://plivotx.test{path}", params=query, **more)
+            body = await self.web.content(response)
+            return response.code, msgspec.json.decode(body)
+
+        return Deferred.fromCoroutine(exchange())
+
 
 # -- the world -------------------------------------------------------------------------------------
 
@@ -371,6 +381,13 @@ class World:
         assert self.process is not None
         answer = self.process.post(path, params)
         await self.until(lambda: answer.called, what="the answer to a POST")
+        return (await answer)[1]
+
+    async def get(self, path: str = "/v0.1/Calls/", **query: str) -> dict[str, Any]:
+        """GET something of the API and return its answer."""
+        assert self.process is not None
+        answer = self.process.get(path, query)
+        await self.until(lambda: answer.called, what="the answer to a GET")
         return (await answer)[1]
 
     async def call(self, to: str, **params: str) -> str:

@@ -20,6 +20,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from plivotx.config import Config
 from plivotx.log.interface import Conflict, Unwritable
+from plivotx.log.memory import MemoryLog
 from plivotx.rest import app
 from plivotx.rest.app import MAX_BODY, MAX_DISCARDED, MAX_FIELDS, Api, site
 
@@ -56,7 +57,9 @@ class Recorder:
 
 
 def api(config=None, accept=None, check=lambda event: None):
-    return Api(config or Config(), accept or Recorder(), check, new_uuid=lambda: UUID)
+    return Api(
+        config or Config(), accept or Recorder(), check, new_uuid=lambda: UUID, log=MemoryLog(), renew=fail
+    )
 
 
 class OverBytes(SynchronousTestCase):

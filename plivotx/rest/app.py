@@ -1,16 +1,20 @@
-"""The HTTP API: who may ask, what is asked, and the answer.
+"""The HTTP API: who may ask, what is asked, and the answer.  docs/api.md tells it to its users.
 
 Refused parameters are answered with status 200 and ``Success: false``, as the clients of this API
-expect.  401 stands for wrong credentials or a wrong address, 413 for a body that is too large, 503 for
-a log that cannot be written now: nothing was accepted, try again.  Every answer is a JSON object.
+expect.  401 stands for wrong credentials or a wrong address, 404 for a call that is not on record, 413 for a
+body that is too large, 503 for a log that cannot be written or read now: nothing was accepted, try again.
+Every answer is a JSON object.
 """
 
 import hmac
 import json
+import re
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from io import BytesIO
+from typing import Any
 from urllib.parse import unquote_to_bytes
+from uuid import UUID, uuid5
 
 import multipart
 from klein import Klein
@@ -25,9 +29,12 @@ from werkzeug.exceptions import HTTPException
 from zope.interface import provider
 
 from plivotx.config import Config, within
+from plivotx.engine import NoSuchCall, NothingToRenew
 from plivotx.events import CallRequested
-from plivotx.log.interface import Refused, Unwritable
+from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
+from plivotx.projections.record import record
 from plivotx.rest.forms import BadForm, Check, call_requested
+from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, shown
 
 log = Logger()
 
@@ -35,12 +42,20 @@ MAX_BODY = 1024 * 1024
 MAX_DISCARDED = 8 * MAX_BODY
 """Bytes of a body that is too large which are still read, so that the client gets to hear of it."""
 MAX_FIELDS = 200
+MAX_TRIES = 5
+"""To record a request whose key is taken and free in turn."""
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
+KEYS = UUID("c3a4d1f0-5b7e-4c39-9d0e-6a5f0b1c2d3e")
+"""The namespace of the namespaces, one for each AUTH_ID, of the names that clients give their requests."""
 
 
 class Api:
-    """The endpoints.  *accept* records a request and fires once it is durable."""
+    """The endpoints.
+
+    *accept* records a request and fires once it is durable; *renew* has callbacks sent again that were given
+    up, the one with the key or all, and gives their keys (`plivotx.engine.Engine.renew`).
+    """
 
     app = Klein()
 
@@ -50,11 +65,15 @@ class Api:
         accept: Callable[[CallRequested], Deferred[int]],
         check: Check,
         new_uuid: Callable[[], str],
+        log: Log,
+        renew: Callable[[str, str], Awaitable[tuple[str, ...]]],
     ) -> None:
         self._config = config
         self._accept = accept
         self._check = check
         self._new_uuid = new_uuid
+        self._log = log
+        self._renew = renew
         self.busy = 0
         """Requests that wait for the log."""
 
@@ -64,20 +83,102 @@ class Api:
         refusal = self._refusal(request)
         if refusal:
             return _answer(request, False, refusal, status=401)
-        try:
-            event = call_requested(fields(request), self._new_uuid(), self._check)
-        except BadForm as error:
-            return _answer(request, False, str(error))
         self.busy += 1
         try:
-            await self._accept(event)
-        except (Unwritable, Refused) as error:
+            key = _key(request)
+            uuid = self._new_uuid() if key is None else self._named(key)
+            event = call_requested(fields(request), uuid, self._check)
+            if await self._accepted(event, key):
+                request.setHeader(b"idempotent-replayed", b"true")
+        except BadForm as error:
+            return _answer(request, False, str(error))
+        except (Unwritable, Unreadable, Refused) as error:
             log.error("a call was not accepted: {error}", error=error)
             message = "The call was not accepted: the event log cannot be written now"
             return _answer(request, False, message, status=503)
         finally:
             self.busy -= 1
         return _answer(request, True, "Call Request Executed", request_uuid=event.request_uuid)
+
+    def _named(self, key: str) -> str:
+        """The RequestUUID of what this client calls *key*."""
+        return str(uuid5(uuid5(KEYS, self._config.auth_id), key))
+
+    async def _accepted(self, event: CallRequested, key: str | None) -> bool:
+        """Have *event* on record; returns whether it was there already, under the same key.
+
+        Raises BadForm if another request has the key, and what the log raises.
+        """
+        for _ in range(MAX_TRIES):
+            try:
+                await self._accept(event)
+            except Conflict:
+                if key is None:
+                    raise
+            else:
+                return False
+            recorded = await self._log.read(event.request_uuid)
+            if recorded:
+                if recorded[0].event == event:
+                    return True
+                raise bad("Idempotency-Key", key, "came with other parameters before")
+            # else: it was forgotten between the two, and the key is free again
+        raise Conflict(f"call {event.request_uuid} comes and goes")
+
+    @app.route("/v0.1/Calls/", methods=["GET"], strict_slashes=False)
+    async def calls(self, request: Request) -> bytes:
+        """List calls."""
+        refusal = self._refusal(request)
+        if refusal:
+            return _answer(request, False, refusal, status=401)
+        try:
+            wanted, limit = calls_wanted(query(request))
+            rows = await self._log.calls(wanted, limit + 1)
+        except BadForm as error:
+            return _listed(request, False, str(error), [], None)
+        except Unreadable as error:
+            return _unreadable(request, error)
+        following = cursor_text(rows[limit - 1].cursor) if len(rows) > limit else None
+        return _listed(request, True, "Call List Executed", [shown(each) for each in rows[:limit]], following)
+
+    @app.route("/v0.1/Calls/<uuid>/", methods=["GET"], strict_slashes=False)
+    async def one_call(self, request: Request, uuid: str) -> bytes:
+        """Show what is on record of a call."""
+        refusal = self._refusal(request)
+        if refusal:
+            return _answer(request, False, refusal, status=401)
+        try:
+            once(query(request), ())
+            recorded = await self._log.read(uuid)
+        except BadForm as error:
+            return _answer(request, False, str(error))
+        except Unreadable as error:
+            return _unreadable(request, error)
+        if not recorded:
+            return _unknown(request, uuid)
+        return _answer(request, True, "Call Record Executed", request_uuid=uuid, Call=record(uuid, recorded))
+
+    @app.route("/v0.1/Calls/<uuid>/Resend/", methods=["POST"], strict_slashes=False)
+    async def resend(self, request: Request, uuid: str) -> bytes:
+        """Have callbacks sent again that were given up."""
+        refusal = self._refusal(request)
+        if refusal:
+            return _answer(request, False, refusal, status=401)
+        self.busy += 1
+        try:
+            key = once(fields(request).items(), ("Key",)).get("Key", "")
+            keys = await self._renew(uuid, key)
+        except (BadForm, NothingToRenew) as error:
+            return _answer(request, False, str(error))
+        except NoSuchCall:
+            return _unknown(request, uuid)
+        except (Unwritable, Unreadable, Refused) as error:
+            log.error("callbacks of call {uuid} are not sent again: {error}", uuid=uuid, error=error)
+            message = "Nothing is sent again: the event log cannot be written now"
+            return _answer(request, False, message, status=503)
+        finally:
+            self.busy -= 1
+        return _answer(request, True, "Resend Executed", request_uuid=uuid, Callbacks=keys)
 
     @app.route("/", methods=["GET"])
     def index(self, request: Request) -> bytes:
@@ -134,10 +235,26 @@ def fields(request: Request) -> dict[str, str]:
     return found
 
 
-def _urlencoded(body: bytes) -> Iterator[tuple[str, str]]:
-    if body.count(b"&") >= MAX_FIELDS:
-        raise BadForm(f"The body has more than {MAX_FIELDS} fields")
-    for piece in filter(None, body.replace(b"+", b" ").split(b"&")):
+def query(request: Request) -> Iterator[tuple[str, str]]:
+    """The parameters of the URL, in order.  Raises BadForm: text that is not UTF-8, too many of them."""
+    return _urlencoded(request.uri.partition(b"?")[2], "query")
+
+
+def _key(request: Request) -> str | None:
+    """The name that the client gives its request; None if it gives none.  Raises BadForm for a bad one."""
+    given = request.requestHeaders.getRawHeaders(b"idempotency-key")
+    if given is None:
+        return None
+    key = b", ".join(given).decode("latin-1")
+    if len(given) > 1 or not re.fullmatch(r"[ -~]{1,255}", key):
+        raise bad("Idempotency-Key", key, "is not one header of 1 to 255 printable ASCII characters")
+    return key
+
+
+def _urlencoded(text: bytes, what: str = "body") -> Iterator[tuple[str, str]]:
+    if text.count(b"&") >= MAX_FIELDS:
+        raise BadForm(f"The {what} has more than {MAX_FIELDS} fields")
+    for piece in filter(None, text.replace(b"+", b" ").split(b"&")):
         name, _, value = (unquote_to_bytes(each) for each in piece.partition(b"="))
         yield _text("The name of a field", name), _text(ascii(name.decode("utf-8", "replace")), value)
 
@@ -188,15 +305,35 @@ def _peer(address: IAddress) -> str:
 
 
 def _answer(
-    request: Request, success: bool, message: str, status: int = 200, request_uuid: str = ""
+    request: Request, success: bool, message: str, status: int = 200, request_uuid: str = "", **more: Any
 ) -> bytes:
+    answer = {"Success": success, "Message": message, "RequestUUID": request_uuid, **more}
+    return _json(request, answer, status)
+
+
+def _listed(
+    request: Request, success: bool, message: str, calls: list[dict[str, Any]], following: str | None
+) -> bytes:
+    return _json(request, {"Success": success, "Message": message, "Calls": calls, "Next": following})
+
+
+def _unknown(request: Request, uuid: str) -> bytes:
+    return _answer(request, False, f"There is no call {uuid[:80]!a} on record", status=404)
+
+
+def _unreadable(request: Request, error: Unreadable) -> bytes:
+    log.error("the event log cannot be read: {error}", error=error)
+    return _answer(request, False, "The event log cannot be read now", status=503)
+
+
+def _json(request: Request, answer: dict[str, Any], status: int = 200) -> bytes:
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
     if status == 401:
         request.setHeader(b"www-authenticate", b'Basic realm="plivotx"')
     if status == 503:
         request.setHeader(b"retry-after", b"5")
-    return json.dumps({"Success": success, "Message": message, "RequestUUID": request_uuid}).encode()
+    return json.dumps(answer).encode()
 
 
 class _Request(server.Request):
