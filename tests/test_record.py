@@ -173,7 +173,7 @@ class WholeCalls(SynchronousTestCase):
                         "Ended": "2027-01-15T08:00:09.250Z",
                         "SipCode": "200",
                         "Cause": "ALLOTTED_TIMEOUT",
-                        "Q850": None,
+                        "Q850": 602,
                         "HungUpBy": "plivotx",
                         "Disposition": "send_bye",
                         "Why": None,

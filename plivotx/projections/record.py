@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from plivotx.causes import CAUSES
 from plivotx.events import (
     AttemptFailed,
     AttemptStarted,
@@ -169,6 +170,7 @@ class _Attempt(msgspec.Struct):
 
     def shown(self) -> dict[str, Any]:
         end = self.end
+        cause = end.cause if end else self.job_failed
         return {
             "Number": self.number,
             "Gateway": self.gateway,
@@ -180,8 +182,8 @@ class _Attempt(msgspec.Struct):
             "EarlyMedia": self.early_media,
             "Ended": None if self.over is None else iso(self.over),
             "SipCode": (end and end.sip_code) or None,
-            "Cause": (end.cause if end else self.job_failed) or None,
-            "Q850": (end and end.q850) or None,
+            "Cause": cause or None,
+            "Q850": (end and end.q850) or CAUSES.get(cause) or None,
             "HungUpBy": hung_up_by(end, self.ordered) if self.over is not None else None,
             "Disposition": (end and end.sip_side) or None,
             "Why": self.why,
