@@ -24,7 +24,7 @@ from plivotx.events import (
 from plivotx.log.interface import Unreadable, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.rest.app import Api
-from plivotx.testing import ANSWER_URL, HANGUP_URL, RING_URL, SELF, WALL, Answer, EmulatedWorld
+from plivotx.testing import ANSWER_URL, HANGUP_URL, SELF, WALL, Answer, EmulatedWorld
 
 NAMES = [
     "AccountSID",
@@ -308,18 +308,18 @@ class Stories(TestCase):
 class Told(Stories):
     async def test_a_failover_is_told_attempt_by_attempt(self):
         world = self.world
-        uuid = "0c7e7a7e-0000-4000-8000-000000000001"
-        dead = Gateway(prefix="sofia/gateway/dead/", timeout=2)
-        wanted = request(
-            uuid, to_number="101", gateways=(dead, Gateway(prefix=SELF)), ring_url=RING_URL, time_limit=3
+        uuid = await world.call(
+            "101", Gateways=f"sofia/gateway/dead/,{SELF}", GatewayTimeouts="2", TimeLimit="3"
         )
-        world.process.server.engine.request(wanted)
         await world.closed(uuid)
         call = await self.record(uuid)
         first, second = call["Attempts"]
         self.assertEqual((first["Gateway"], second["Gateway"]), ("sofia/gateway/dead/", SELF))
         self.assertEqual((first["Number"], second["Number"]), (1, 2))
-        self.assertIn("FreeSWITCH reported", first["Why"])
+        self.assertIn(f"before it rang; {SELF} is tried next", first["Why"])
+        self.assertTrue(first["Cause"] and first["Q850"], first)
+        self.assertGreater(second["RingDelay"], 0)
+        self.assertLess(second["RingDelay"], second["AnswerDelay"])
         self.assertIsNone(second["Why"])
         self.assertEqual((call["State"], call["HangupCause"]), ("closed", second["Cause"]))
         self.assertEqual(call["CallUUID"], second["CallUUID"])

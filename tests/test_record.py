@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from plivotx.events import (
     BY_NAME,
     AttemptFailed,
+    AttemptSkipped,
     AttemptStarted,
     CallbackDelivered,
     CallbackFailed,
@@ -266,6 +267,15 @@ class WholeCalls(SynchronousTestCase):
         (attempt,) = of(request(), started(2), msgspec.structs.replace(RANG, early_media=True))["Attempts"]
         self.assertTrue(attempt["EarlyMedia"])
 
+    def test_a_gateway_that_was_passed_over_is_shown_with_its_reason(self):
+        made = of(request(), AttemptSkipped(number=1, gateway="one/", why="it failed 5 times"), started(2))
+        skipped, other = made["Attempts"]
+        self.assertEqual(
+            [skipped[each] for each in ("Number", "Gateway", "CallUUID", "Started", "HungUpBy", "Why")],
+            [1, "one/", None, None, None, "it failed 5 times"],
+        )
+        self.assertEqual(other["CallUUID"], "c2")
+
     def test_without_its_request_there_is_still_what_is_known(self):
         made = of(started(1), ended())
         self.assertEqual((made["From"], made["Direction"], len(made["Attempts"])), (None, None, 1))
@@ -352,7 +362,9 @@ class Scripts(SynchronousTestCase):
             StepStarted(key="1/1/1", digest="d"),
             StepEnded(key="1/1/1", failed="no such file"),
             VerbAbandoned(document=1, verb=1, why="another step"),
-            ScriptEnded(cause="PROTOCOL_ERROR", why="document 2: line 3, column 1: unknown verb Dance"),
+            ScriptEnded(
+                cause="PROTOCOL_ERROR", why="document 2: line 3, column 1: unknown verb Dance", fault=True
+            ),
         )["Script"]
         at = "2027-01-15T08:00:0{}.250Z".format
         self.assertEqual(
@@ -360,8 +372,8 @@ class Scripts(SynchronousTestCase):
             {
                 "Documents": [{"Number": 1, "Fetched": at(1), "Characters": 11}],
                 "Verbs": [
-                    {"Document": 1, "Verb": 0, "Name": "GetDigits", "Started": at(2), "Ended": at(4)},
-                    {"Document": 1, "Verb": 1, "Name": None, "Started": at(5), "Ended": at(7)},
+                    {"Document": 1, "Verb": 1, "Name": "GetDigits", "Started": at(2), "Ended": at(4)},
+                    {"Document": 1, "Verb": 2, "Name": None, "Started": at(5), "Ended": at(7)},
                 ],
                 "Errors": [
                     {"Time": at(0), "Document": 1, "Line": None, "Why": "POST http://app/: status 500"},
@@ -391,7 +403,8 @@ class Sentences(SynchronousTestCase):
             "CallRequested", "AttemptStarted", "AttemptFailed", "ChannelRang", "ChannelAnswered", "ChannelEnded",
             "JobFailed", "LimitReached", "DocumentFetched", "DocumentFailed", "StepStarted", "StepEnded",
             "VerbEnded", "VerbAbandoned", "ScriptEnded", "CallbackOwed", "CallbackDelivered", "CallbackFailed",
-            "CallbackGivenUp", "CallbackRenewed", "CallEnded", "CallClosed",
+            "CallbackGivenUp", "CallbackRenewed", "CallEnded", "CallClosed", "AttemptSkipped", "VerbRound",
+            "Redirected",
         }  # fmt: skip
         self.assertLessEqual(told, set(BY_NAME))
         for name in told:

@@ -16,6 +16,7 @@ import msgspec
 from plivotx.causes import CAUSES
 from plivotx.events import (
     AttemptFailed,
+    AttemptSkipped,
     AttemptStarted,
     CallbackDelivered,
     CallbackFailed,
@@ -33,20 +34,20 @@ from plivotx.events import (
     Event,
     JobFailed,
     LimitReached,
+    Redirected,
     ScriptEnded,
     StepEnded,
     StepStarted,
     Unknown,
     VerbAbandoned,
     VerbEnded,
+    VerbRound,
 )
 
 MICROSECONDS = 1_000_000
 """In a second."""
 LAST_SECOND = 253_402_300_799.0
 """The end of the year 9999."""
-OF_THE_SCRIPT = ("NETWORK_OUT_OF_ORDER", "PROTOCOL_ERROR")
-"""Causes of a script's end that are errors: no document, or none that can be run."""
 
 
 class Entry(Protocol):
@@ -148,9 +149,10 @@ def _state(entries: Sequence[Entry]) -> str | None:
 class _Attempt(msgspec.Struct):
     number: int
     gateway: str
-    switch: str
-    channel: str
-    started: float
+    switch: str = ""
+    channel: str = ""
+    started: float | None = None
+    """Wall time; None if its gateway was passed over."""
     created_at: int = 0
     rang_at: int = 0
     answered_at: int = 0
@@ -174,9 +176,9 @@ class _Attempt(msgspec.Struct):
         return {
             "Number": self.number,
             "Gateway": self.gateway,
-            "Switch": self.switch,
-            "CallUUID": self.channel,
-            "Started": iso(self.started),
+            "Switch": self.switch or None,
+            "CallUUID": self.channel or None,
+            "Started": None if self.started is None else iso(self.started),
             "RingDelay": seconds_between(self.created_at, self.rang_at),
             "AnswerDelay": seconds_between(self.created_at, self.answered_at),
             "EarlyMedia": self.early_media,
@@ -216,6 +218,10 @@ def _attempts(entries: Sequence[Entry]) -> list[_Attempt]:
             attempts.setdefault(
                 event.channel,
                 _Attempt(event.number, event.gateway, event.switch, event.channel, entry.at),
+            )
+        elif isinstance(event, AttemptSkipped):
+            attempts.setdefault(
+                f"skipped {event.number}", _Attempt(event.number, event.gateway, why=event.why)
             )
         elif isinstance(event, LimitReached | ScriptEnded):
             for attempt in attempts.values():
@@ -307,19 +313,19 @@ def _script(entries: Sequence[Entry]) -> dict[str, Any]:
                 errors.append(_error(time, number, why))
             case StepStarted(key=key) | StepEnded(key=key) as step if found := _STEP.match(key):
                 document = int(found[1])
-                running = verb(document, int(found[2]))
+                running = verb(document, int(found[2]) + 1)
                 running["Started"] = running["Started"] or time
                 if isinstance(step, StepEnded) and step.failed:
                     errors.append(_error(time, document, f"step {key}: {step.failed}"))
             case VerbEnded(document=number, verb=place, name=name):
-                ended = verb(number, place)
+                ended = verb(number, place + 1)
                 ended.update(Name=name, Started=ended["Started"] or time, Ended=time)
             case VerbAbandoned(document=number, verb=place, why=why):
-                verb(number, place)["Ended"] = time
+                verb(number, place + 1)["Ended"] = time
                 errors.append(_error(time, number, why))
-            case ScriptEnded(cause=cause, why=why) if end["Ended"] is None:
+            case ScriptEnded(cause=cause, why=why, fault=fault) if end["Ended"] is None:
                 end = {"Ended": time, "Cause": cause, "Why": why}
-                if cause in OF_THE_SCRIPT:
+                if fault:
                     errors.append(_error(time, None, why))
     return {"Documents": list(documents.values()), "Verbs": list(verbs.values()), "Errors": errors, **end}
 
@@ -402,7 +408,7 @@ def _started(event: AttemptStarted, _: Mapping[str, int]) -> str:
 
 def _failed(event: AttemptFailed, numbers: Mapping[str, int]) -> str:
     which = _which(event.channel, numbers)
-    return f"{_begin(which)} is over without ringing or answer ({event.cause}): {event.why}."
+    return f"{which[:1].upper()}{which[1:]} is over without ringing or answer ({event.cause}): {event.why}."
 
 
 def _rang(event: ChannelRang, numbers: Mapping[str, int]) -> str:
@@ -443,7 +449,8 @@ def _job_failed(event: JobFailed, numbers: Mapping[str, int]) -> str:
 def _step_ended(event: StepEnded, _: Mapping[str, int]) -> str:
     if event.failed:
         return f"Step {event.key} of the script could not be done: {event.failed}."
-    return f"Step {event.key} of the script has ended."
+    how = "was broken off" if event.stopped else "was cut off by the end" if event.cut else "has ended"
+    return f"Step {event.key} of the script {how}."
 
 
 def _document_failed(event: DocumentFailed, _: Mapping[str, int]) -> str:
@@ -464,14 +471,13 @@ def _unknown(event: Unknown, _: Mapping[str, int]) -> str:
     return f"{event.type}: an event that this version does not know."
 
 
-def _begin(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 _SENTENCES: dict[type[Event], Callable[[Any, Mapping[str, int]], str]] = {
     CallRequested: _requested,
     AttemptStarted: _started,
     AttemptFailed: _failed,
+    AttemptSkipped: lambda event, _: (
+        f"Attempt {event.number} was not made: {event.gateway} is passed over, {event.why}."
+    ),
     ChannelRang: _rang,
     ChannelAnswered: _answered,
     ChannelEnded: _ended,
@@ -479,13 +485,17 @@ _SENTENCES: dict[type[Event], Callable[[Any, Mapping[str, int]], str]] = {
     LimitReached: lambda event, _: f"{event.limit} is reached; the call is hung up with {event.cause}.",
     DocumentFetched: lambda event, _: f"Document {event.number} was fetched ({len(event.body)} characters).",
     DocumentFailed: _document_failed,
-    StepStarted: lambda event, _: f"Step {event.key} of the script begins.",
+    StepStarted: lambda event, _: f"Step {event.key} of the script begins ({event.kind}).",
     StepEnded: _step_ended,
-    VerbEnded: lambda event, _: f"Verb {event.verb} of document {event.document}, {event.name}, is over.",
+    VerbEnded: lambda event, _: f"Verb {event.verb + 1} of document {event.document}, {event.name}, is over.",
+    VerbRound: lambda event, _: f"Verb {event.verb + 1} of document {event.document} begins anew.",
+    Redirected: lambda event, _: f"Document {event.document} is left for another one, at {event.url}.",
     VerbAbandoned: lambda event, _: (
-        f"Verb {event.verb} of document {event.document} was abandoned: {event.why}."
+        f"Verb {event.verb + 1} of document {event.document} was abandoned: {event.why}."
     ),
-    ScriptEnded: lambda event, _: f"The script is over; the call is hung up with {event.cause}: {event.why}.",
+    ScriptEnded: lambda event, _: (
+        f"The script is over, with {event.cause} for a call that is still up: {event.why}."
+    ),
     CallbackOwed: lambda event, _: f"The application is to be told: {event.key}, at {event.url}.",
     CallbackDelivered: lambda event, _: (
         f"The application was told: {event.key}, at try {event.attempt} (status {event.status})."
