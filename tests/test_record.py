@@ -422,6 +422,7 @@ class Sentences(SynchronousTestCase):
             ("POST http://app/x?token=1&b=2: status 500", "POST http://app/x?...: status 500"),
             ("GET https://app/?t=a:b", "GET https://app/?...."),
             ("no URL? none", "no URL? none."),
+            ("Connection was refused.", "Connection was refused."),
         ):
             said = sentence(DocumentFailed(number=1, attempt=2, why=why))
             self.assertEqual(said, f"Try 2 to fetch document 1 failed: {wanted.removesuffix('.')}.")

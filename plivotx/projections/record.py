@@ -373,7 +373,8 @@ def sentence(event: Event, numbers: Mapping[str, int] = {}) -> str:
     tell = _SENTENCES.get(type(event))
     if tell is None:
         return f"{type(event).__name__}."
-    return _QUERY.sub(r"\1?...", tell(event, numbers))
+    text = tell(event, numbers).rstrip(".") + "."  # a reason may have a full stop of its own
+    return _QUERY.sub(r"\1?...", text)
 
 
 _QUERY = re.compile(r"""(https?://[^\s?'"]*)\?[^\s'"]*?(?=[:,;.]?(?:['"\s]|$))""")
