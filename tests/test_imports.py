@@ -12,6 +12,7 @@ PURE = (
     "plivotx.ini",
     "plivotx.events",
     "plivotx.commands",
+    "plivotx.urls",
     "plivotx.policies",
     "plivotx.projections",
     "plivotx.restxml",
@@ -37,7 +38,7 @@ WORLD = (
     "urllib.request",
 )
 """What a pure module must not know: clocks, dice, input and output."""
-FOR_PLUGINS = ("events", "commands", "projections", "restxml", "hookspecs", "config")
+FOR_PLUGINS = ("urls", "events", "commands", "projections", "restxml", "hookspecs", "config")
 
 
 def within(module: str, packages: tuple[str, ...]) -> bool:

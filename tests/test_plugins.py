@@ -77,7 +77,8 @@ class OurPlugins(Loading):
     def test_are_files_in_a_folder_like_any_other(self):
         loaded = self.load()
         self.assertLessEqual({"Wait", "Hangup"}, set(loaded.verbs))
-        self.assertEqual([Path(each).name for each in loaded.files], ["callbacks_v01.py", "verbs_media.py"])
+        names = [Path(each).name for each in loaded.files]
+        self.assertEqual(names, ["callbacks_v01.py", "verbs_flow.py", "verbs_media.py"])
         self.assertIn("RequestUUID", dict(loaded.session(CALL)))
 
     def test_can_be_loaded_twice(self):
@@ -124,7 +125,7 @@ class AnOperatorsOwn(Loading):
         (other / "verbs_media.py").write_text(dedent(BEEP).replace("Beep", "Boop"))
         loaded = self.load(other)
         self.assertLessEqual({"Wait", "Beep", "Boop"}, set(loaded.verbs))
-        self.assertEqual(len({each.__module__ for each in loaded.verbs.values()}), 3)
+        self.assertEqual(len({each.__module__ for each in loaded.verbs.values()}), 4)
 
 
 class ABrokenOne(Loading):

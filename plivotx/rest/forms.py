@@ -1,15 +1,13 @@
 """From the fields of a form to the event that records the request.  Pure."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Any
-from urllib.parse import urlsplit
 
+from plivotx import urls
 from plivotx.events import CallRequested, Gateway, Pairs
 
-MAX_URL = 2048
 MAX_TEXT = 256
 MAX_GATEWAYS = 32
 MAX_LIST = MAX_GATEWAYS * (MAX_TEXT + 1)
@@ -88,39 +86,10 @@ def _url(fields: Mapping[str, str], name: str) -> str:
     value = fields.get(name, "")
     if not value:
         return ""
-    if len(value) > MAX_URL:
-        raise _bad(fields, name, f"is longer than {MAX_URL} characters")
-    if not value.startswith(("http://", "https://")):
-        raise _bad(fields, name, "does not begin with http:// or https://")
-    if not re.fullmatch(r"[!-~]+", value):
-        raise _bad(fields, name, "holds a blank, a control character or one beyond ASCII; percent-encode it")
-    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
-        raise _bad(fields, name, "holds a % that encodes nothing")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise _bad(fields, name, f"is no URL: {error}") from None
-    if "@" in parts.netloc:
-        raise _bad(fields, name, "holds credentials, which are not sent")
-    if port == 0 or parts.netloc.endswith(":"):
-        raise _bad(fields, name, "has a port that is none")
-    if not _HOST.fullmatch(parts.hostname or "") and not _is_ipv6(parts.netloc):
-        raise _bad(fields, name, "does not name a host")
+    why = urls.complaint(value)
+    if why:
+        raise _bad(fields, name, why)
     return value
-
-
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
-"""What a host name may be; Twisted can't look up one with an underscore."""
-
-
-def _is_ipv6(netloc: str) -> bool:
-    found = re.fullmatch(r"\[([^]]*)\](?::[0-9]+)?", netloc)
-    try:
-        return bool(found and ipaddress.IPv6Address(found[1]).scope_id is None)
-    except ValueError:
-        return False
 
 
 def _gateways(fields: Mapping[str, str]) -> tuple[Gateway, ...]:

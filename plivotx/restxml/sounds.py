@@ -1,0 +1,90 @@
+"""What a document may name to be played or recorded, and the form in which the switch is told.
+
+A name goes to FreeSWITCH as it stands: `playback` understands ``say:``, ``{...}`` and local paths of every
+kind, so only what is known to be a sound passes.  A URL is played as it is given, by mod_httapi, which
+knows http and https, wav and mp3, and keeps what it fetched (tried on 1.10.12); v0.1 turned all but .wav
+into shout://, and lost the s of https.
+"""
+
+import posixpath
+import re
+from collections.abc import Sequence
+
+from plivotx import urls
+from plivotx.config import Config
+
+DELIMITERS = "!~^"
+"""One of these stands between the parts of what is played in one go: one that is in none of them."""
+SILENCE = "silence_stream://"
+BEEP = "tone_stream://%(300,200,700)"
+
+_FILE = re.compile(r"[\w./ @%+=,()~-]+")
+_STREAMS = re.compile(
+    r"tone_stream://(?!path=)[\w%(),.;=+*/ -]+|silence_stream://-?[0-9]{1,9}(?:,[0-9]{1,9})?"
+    r"|local_stream://[\w./-]+|shout://[!-~]+"
+)
+_NOT_IN_COMMANDS = re.compile(r"[\s'\"\\^`$|{}]")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,199}")
+_FOLDER = re.compile(r"/[A-Za-z0-9_.@/-]{0,400}")
+
+
+def check(place: str, config: Config) -> None:
+    """Raise ValueError if *place* is nothing that a document may play; the sentence says what is wrong."""
+    shown = place if len(place) <= 80 else place[:77] + "..."
+    if place.startswith(("http://", "https://")):
+        why = urls.complaint(place)
+        if not why and _NOT_IN_COMMANDS.search(place):
+            why = "holds one of ' \" \\ ^ ` $ | { }; percent-encode it"
+        if why:
+            raise ValueError(f"{shown!r} {why}")
+    elif place.startswith("file_string://"):
+        for each in place.removeprefix("file_string://").split("!"):
+            check(each, config)
+    elif "://" in place:
+        if not _STREAMS.fullmatch(place) or (place.startswith("shout") and _NOT_IN_COMMANDS.search(place)):
+            raise ValueError(
+                f"{shown!r} is no tone_stream, silence_stream, local_stream, shout, http or https"
+            )
+    elif not _FILE.fullmatch(place) or ".." in place.split("/"):
+        raise ValueError(f"{shown!r} is no name of a sound: letters, digits and . / _ - @ % + = , ( ) ~")
+    elif place.startswith("/") and not _within(place, (*config.play_folders, *config.record_folders)):
+        raise ValueError(f"{shown!r} is in none of PLAY_FOLDERS and RECORD_FOLDERS")
+
+
+def parts(place: str) -> tuple[str, ...]:
+    """What is played for *place*: itself, or the items of a file_string."""
+    if place.startswith("file_string://"):
+        return tuple(place.removeprefix("file_string://").split("!"))
+    return (place,)
+
+
+def joined(several: Sequence[str]) -> tuple[str, str]:
+    """*several* sounds as one argument, and the delimiter between them, which is empty if there is but one."""
+    if len(several) == 1:
+        return several[0], ""
+    delimiter = next(
+        (each for each in DELIMITERS if not any(each in part for part in several)), DELIMITERS[-1]
+    )
+    return delimiter.join(each.replace(delimiter, " ") for each in several), delimiter
+
+
+def spoken(text: str) -> str:
+    """A text to be spoken in between sounds; what is no speech there becomes a blank."""
+    return "say:" + re.sub(r"[\\^\x00-\x1f]", " ", text)
+
+
+def recording(folder: str, name: str, config: Config) -> tuple[str, str]:
+    """The folder, with a slash at its end, and the name for a recording; raises ValueError for what is not allowed."""
+    if not config.record_folders:
+        raise ValueError("RECORD_FOLDERS is empty: nothing may be recorded")
+    where = posixpath.normpath(folder) if folder else config.record_folders[0]
+    if not _FOLDER.fullmatch(where) or where.startswith("//") or not _within(where, config.record_folders):
+        raise ValueError(f"filePath {folder[:80]!r} is in none of RECORD_FOLDERS")
+    if name and not _NAME.fullmatch(name):
+        raise ValueError(f"fileName {name[:80]!r} may hold letters, digits and . _ - @ + = , only")
+    return where.rstrip("/") + "/", name
+
+
+def _within(path: str, folders: Sequence[str]) -> bool:
+    normal = posixpath.normpath(path)
+    return any(normal == each or normal.startswith(each.rstrip("/") + "/") for each in folders)
