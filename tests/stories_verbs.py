@@ -316,7 +316,7 @@ class InputStories(VerbStories):
         await self.world.passes(0.5)
         for part in keys.split():
             await self.press(part)
-            await self.world.passes(1)
+            await self.world.passes(2)
         return await self.world.closed(call)
 
     def told_digits(self) -> list[str]:

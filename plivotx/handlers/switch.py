@@ -365,7 +365,7 @@ class SwitchHandlers:
                 log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
                 return (StepEnded(key=command.step, failed=str(error)),)
             answer = reply.text.strip()
-            failed = "" if reply.ok else answer
+            failed = answer if answer.startswith(("-ERR", "-USAGE")) else ""
             return (StepEnded(key=command.step, result=(("reply", answer),), failed=failed),)
 
     # -- what a channel says of itself -------------------------------------------------------------
