@@ -105,5 +105,6 @@ def session(call: Call) -> Pairs:
         *_forwarded_from(call),
         *((("HangupCause", over.cause),) if over else ()),
     )
-    answer = latest.answer if latest and call.script.number == 1 else None
+    asking_first = call.script.number == 1 and call.script.body is None
+    answer = latest.answer if latest and asking_first else None
     return _with_extra(ours, answer.variables if answer else ())
