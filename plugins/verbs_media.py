@@ -34,6 +34,8 @@ MOST_IN_PROMPT = 100
 """Copies of one sound or text in a prompt, which is one command."""
 PAUSE = f"{sounds.SILENCE}500"
 KEYS = "0123456789*#ABCD"
+NO_KEY = "none"
+"""For the application: an empty list of finishing keys would be its default, `#` (tried on 1.10.12)."""
 SILENCE_LEVEL = 500
 """What counts as silence in a recording; as v0.1 had it."""
 
@@ -238,7 +240,7 @@ class GetDigits(Verb, frozen=True, kw_only=True):
         valid = "|".join(re.escape(each) for each in _keys(self.validDigits))
         heard = yield from execute(
             "play_and_get_digits",
-            f"1 {self.numDigits} {self.retries} {self.timeout * 1000} '{_keys(self.finishOnKey)}'"
+            f"1 {self.numDigits} {self.retries} {self.timeout * 1000} '{_keys(self.finishOnKey) or NO_KEY}'"
             f" '{_quoted('file_string://' + asking)}' '{_quoted(wrong)}' pagd_input"
             f" ^({valid})+$ {self.timeout * 1000}",
             ("pagd_input",),

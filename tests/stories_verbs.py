@@ -335,7 +335,7 @@ class InputStories(VerbStories):
     async def test_getdigits_without_digits_goes_on_with_the_next_verb(self):
         events = await self.digits("timeout='1' retries='3'", "")
         self.assertEqual((self.told_digits(), self.ends(events)), ([], ["GetDigits", "Wait"]))
-        self.about(self.lasted(events), 4.5, 1.3)
+        self.about(self.lasted(events), 5.2, 1.6)
 
     async def test_getdigits_asks_again_after_what_is_not_valid(self):
         sound = "tone_stream://%(50,0,440)"
