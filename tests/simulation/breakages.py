@@ -15,6 +15,7 @@ from plivotx.esl import connections, dialstring
 from plivotx.events import AttemptStarted, CallbackDelivered, StepStarted
 from plivotx.handlers import http, switch
 from plivotx.log.memory import MemoryLog
+from plivotx.projections.call import Attempt
 from tests.simulation import world
 from tests.simulation.run import play
 
@@ -117,6 +118,28 @@ def _policy_without(name: str) -> Callable[[], list[Patch]]:
     return patches
 
 
+def _no_limit_of_the_ringing() -> list[Patch]:
+    keep_time = server.keep_time
+
+    def made(config: Any) -> Any:
+        policy = keep_time(config)
+
+        def due(call: Any) -> Iterator[Any]:
+            return (each for each in policy(call) if getattr(each, "limit", "") != "GatewayTimeouts")
+
+        return due
+
+    return [(server, "keep_time", made)]
+
+
+def _try_on_after_it_rang() -> list[Patch]:
+    return [(Attempt, "progressed", False)]
+
+
+def _do_not_wait_for_the_end() -> list[Patch]:
+    return [(Attempt, "over", True)]
+
+
 BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "accept-early": ("Success is answered before the request is durable", _accept_before_it_is_durable),
     "dial-early": (
@@ -163,6 +186,15 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "steps-again": ("after a reconnect every step is sent again", _send_every_step_again),
     "steps-unrecorded": ("the start of a step is not recorded", _step_before_it_is_recorded),
     "callbacks-assumed": ("callbacks are recorded as delivered without being sent", _take_it_as_told),
+    "no-ringing-limit": (
+        "where early media ends the switch's own time-out nobody limits the ringing",
+        _no_limit_of_the_ringing,
+    ),
+    "after-ringing": ("after a gateway that rang the next one is tried", _try_on_after_it_rang),
+    "all-at-once": (
+        "the next gateway is tried while the one before it is not over",
+        _do_not_wait_for_the_end,
+    ),
     "no-callback-policy": ("nothing sees to the callbacks", _policy_without("call_back")),
 }
 

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
-from plivotx.events import CallbackGivenUp, CallClosed, CallEnded, CallRequested
+from plivotx.emulator.switch import Dialled
+from plivotx.events import AttemptStarted, CallbackGivenUp, CallClosed, CallEnded, CallRequested, Gateway
 from plivotx.testing import WALL
 from tests.simulation.world import CONFIG, SimulatedWorld
 
@@ -62,6 +64,64 @@ def nothing_is_dialled_twice(world: SimulatedWorld) -> Iterator[str]:
             yield f"call {stream} was dialled {times} times"
 
 
+def attempts(world: SimulatedWorld) -> Iterator[tuple[str, list[Dialled]]]:
+    """The legs dialled for each call on record, in order."""
+    dialled: dict[str, list[Dialled]] = {}
+    for each in world.switch.dialled:
+        dialled.setdefault(each.variables.get("plivo_request_uuid", ""), []).append(each)
+    yield from ((stream, legs) for stream, legs in dialled.items() if stream in world.disk.streams)
+
+
+def gateways_are_tried_in_order(world: SimulatedWorld) -> Iterator[str]:
+    for stream, legs in attempts(world):
+        request = world.events(stream)[0]
+        wanted = iter(each.prefix + request.to_number for each in request.gateways for _ in range(each.tries))
+        for leg in legs:  # one may be passed over, none comes out of turn
+            if leg.prefix + leg.destination not in wanted:
+                yield f"call {stream} dialled {leg.prefix}{leg.destination} out of turn"
+
+
+def one_leg_is_up_at_a_time(world: SimulatedWorld) -> Iterator[str]:
+    ended = {each.uuid: each.at for each in world.switch.ended}
+    for stream, legs in attempts(world):
+        for leg, following in pairwise(legs):
+            if leg.uuid in ended and ended[leg.uuid] > following.at:
+                yield f"call {stream} dialled {following.prefix} while {leg.prefix} was not over"
+
+
+def nobody_is_tried_after_one_that_rang(world: SimulatedWorld) -> Iterator[str]:
+    for stream, legs in attempts(world):
+        for leg in legs[:-1]:
+            channel = world.gone.get(leg.uuid)
+            if channel and (channel.progress or channel.progress_media or channel.answered_at):
+                yield f"call {stream} went on after {leg.prefix} had rung or was answered"
+
+
+def failures_are_followed_soon(world: SimulatedWorld) -> Iterator[str]:
+    if world.lossy or world.restarted:
+        return
+    ended = {each.uuid: each.at for each in world.switch.ended}
+    for stream, legs in attempts(world):
+        for leg, following in pairwise(legs):
+            late = following.at - ended.get(leg.uuid, following.at)
+            if late > SOON + world.impairment(ended.get(leg.uuid, 0) - 1, following.at):
+                yield f"call {stream} dialled {following.prefix} {late:.1f} s after the attempt before it"
+
+
+def digits_are_sent_once(world: SimulatedWorld) -> Iterator[str]:
+    for stream, legs in attempts(world):
+        sent = world.events(stream)[0].send_digits.partition("@")[0].replace("w", "").replace("W", "")
+        for leg in legs:
+            heard = world.switch.heard.get(leg.uuid, "")
+            if not sent.startswith(heard):
+                yield f"the far end of call {stream} heard {heard}, not {sent}"
+
+
+def request_gateway(request: CallRequested, number: int) -> Gateway:
+    """The gateway of attempt *number*."""
+    return [each for each in request.gateways for _ in range(each.tries)][number - 1]
+
+
 def limits_are_kept(world: SimulatedWorld) -> Iterator[str]:
     ended = {each.uuid: each.at for each in world.switch.ended}
     for uuid, channel in world.gone.items():
@@ -90,6 +150,24 @@ def limits_are_kept(world: SimulatedWorld) -> Iterator[str]:
                     yield f"revived channel {uuid} outlived the limit that was set anew: {late:.1f} s late"
                 if late > CONFIG.backstop_margin + LATE + impaired + 60:
                     yield f"revived channel {uuid} outlived its limit by {late:.1f} s"
+
+
+def early_media_is_limited(world: SimulatedWorld) -> Iterator[str]:
+    """Where digits may be sent in early media the switch's own time-out ends when that begins."""
+    if world.lossy or world.restarted:
+        return
+    ended = {each.uuid: each.at for each in world.switch.ended}
+    for stream, legs in attempts(world):
+        request, *events = world.events(stream)
+        numbers = {each.channel: each.number for each in events if isinstance(each, AttemptStarted)}
+        for leg in legs:
+            channel = world.gone.get(leg.uuid)
+            if not request.early_digits or channel is None or not channel.progress_media:
+                continue
+            limit = channel.created / 1e6 - WALL + request_gateway(request, numbers[leg.uuid]).timeout
+            over = channel.answered_at / 1e6 - WALL if channel.answered_at else ended[leg.uuid]
+            if over > limit + LATE + world.impairment(limit - 0.1, over):
+                yield f"early media of channel {leg.uuid} went on for {over - limit:.1f} s beyond its time-out"
 
 
 def no_channel_is_left(world: SimulatedWorld) -> Iterator[str]:
@@ -128,9 +206,9 @@ def ends_are_recorded_soon(world: SimulatedWorld) -> Iterator[str]:
         return
     ended = {each.uuid: each.at for each in world.switch.ended}
     recorded = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
-    for dialled in world.switch.dialled:
-        stream = dialled.variables.get("plivo_request_uuid", "")
-        if dialled.uuid in ended and stream in recorded:
+    for stream, (*_, dialled) in attempts(world):
+        started = [each.channel for each in world.events(stream) if isinstance(each, AttemptStarted)]
+        if started[-1:] == [dialled.uuid] and dialled.uuid in ended and stream in recorded:
             late = recorded[stream] - ended[dialled.uuid]
             if late > SOON + world.impairment(ended[dialled.uuid] - 1, recorded[stream]):
                 yield f"the end of call {stream} was recorded {late:.1f} s late"
@@ -156,9 +234,11 @@ def causes_are_true(world: SimulatedWorld) -> Iterator[str]:
         return
     over = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
     ended = {each.uuid: each.cause for each in world.switch.ended}
-    for dialled in world.switch.dialled:
-        stream = dialled.variables.get("plivo_request_uuid", "")
+    for stream, (*_, dialled) in attempts(world):
         told = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
+        started = [each.channel for each in world.events(stream) if isinstance(each, AttemptStarted)]
+        if started[-1:] != [dialled.uuid]:
+            continue  # of the last attempt there never was a channel
         if over.get(stream, 0.0) < dialled.at:
             continue  # read by the switch when the call had been concluded: an orphan
         if dialled.uuid in ended and told != ended[dialled.uuid]:
@@ -181,7 +261,13 @@ CHECKS = (
     each_call_ends_once,
     each_end_is_told,
     nothing_is_dialled_twice,
+    gateways_are_tried_in_order,
+    one_leg_is_up_at_a_time,
+    nobody_is_tried_after_one_that_rang,
+    failures_are_followed_soon,
+    digits_are_sent_once,
     limits_are_kept,
+    early_media_is_limited,
     no_channel_is_left,
     nothing_is_left_in_memory,
     the_read_model_agrees,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from twisted.internet.testing import StringTransport
 
-from plivotx.config import Config
+from plivotx.config import Config, GatewayRules
 from plivotx.emulator.channel import Channel
 from plivotx.events import CallClosed, Event
 from plivotx.log.interface import Recorded
@@ -21,6 +21,12 @@ CONFIG = Config(
     dial_patience=40,
     max_call_duration=900,
     http_timeout=8.0,
+    gateways=(
+        GatewayRules(prefix="sofia/gateway/dead/", cool_down=30, cool_down_after=2),
+        GatewayRules(prefix="sofia/gateway/silent/", progress_timeout=4),
+        GatewayRules(prefix="sofia/gateway/trying/", progress_timeout=3, cool_down=20, cool_down_after=1),
+        GatewayRules(prefix="sofia/gateway/self/603", stop_causes=("CALL_REJECTED",)),
+    ),
 )
 LONGEST = 7200.0
 """Simulated seconds after which everything must be over."""
@@ -30,6 +36,18 @@ GATEWAYS = ("sofia/gateway/self/",) * 8 + (
     "sofia/gateway/silent/",
     "error/",
 )
+IN_LISTS = (
+    "sofia/gateway/self/",
+    "sofia/gateway/self/",
+    "sofia/gateway/self/486",
+    "sofia/gateway/self/503",
+    "sofia/gateway/self/603",
+    "sofia/gateway/self/702",
+    "sofia/gateway/dead/",
+    "sofia/gateway/nosuch/",
+    "sofia/gateway/silent/",
+    "sofia/gateway/trying/",
+)
 NUMBERS = (
     "100",
     "101",
@@ -38,6 +56,7 @@ NUMBERS = (
     "120",
     "201",
     "206",
+    "225",
     "3",
     "3",
     "404",
@@ -219,6 +238,8 @@ class SimulatedWorld(EmulatedWorld):
                 "AnswerUrl": f"{APPLICATION}/{self.plan_document(number)}/",
                 "HangupUrl": f"{APPLICATION}/hangup/",
             }
+            if self.dice.random() < 0.5:
+                self._plan_list(params)
             if params["Gateways"] == "error/":
                 params["To"] = self.dice.choice(("USER_BUSY", "NO_ROUTE_TRANSIT_NET"))
             if self.dice.random() < 0.8:
@@ -230,6 +251,23 @@ class SimulatedWorld(EmulatedWorld):
             asked = Asked(at=self.dice.uniform(0.5, 60), params=params)
             self.asked.append(asked)
             self.clock.callLater(asked.at, self._ask, asked)
+
+    def _plan_list(self, params: dict[str, str]) -> None:
+        """Several gateways, with everything that may be said of them."""
+        dice = self.dice
+        gateways = [dice.choice(IN_LISTS) for _ in range(dice.randint(1, 4))]
+        params["Gateways"] = ",".join(gateways)
+        if dice.random() < 0.5:
+            params["GatewayRetries"] = ",".join(dice.choice(("", "1", "2", "3")) for _ in gateways[1:])
+        if dice.random() < 0.7:
+            params["GatewayTimeouts"] = ",".join(dice.choice(("", "2", "5", "20")) for _ in gateways)
+        if dice.random() < 0.3:
+            params["GatewayCodecs"] = "'PCMA,PCMU',PCMU"
+        if dice.random() < 0.3:
+            params["ExtraDialString"] = "sip_h_X-Test='a, b',hangup_after_bridge=true"
+        if dice.random() < 0.4:
+            params["SendDigits"] = dice.choice(("1", "12w3@100", "*W#@300"))
+            params["SendOnPreanswer"] = dice.choice(("", "true", "true"))
 
     def _ask(self, asked: Asked) -> None:
         if self.process is None or self._dying:
