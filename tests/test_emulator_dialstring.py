@@ -97,6 +97,13 @@ class Values(unittest.TestCase):
         self.assertEqual(legs("{x=a\\}b}100")[0].endpoint, "b}100")
         self.assertEqual(value("[x={][y=1]"), "{")
 
+    def test_a_backslash_hides_the_end_of_a_block_from_the_splitting(self):
+        for dial in ("<x=a\\>{y=1,z=2}null/q", "{x=a\\}[y=1,z=2]null/q"):
+            [branch] = parse(f"{dial} &park()").branches
+            self.assertTrue(branch.broken or all(group.broken for group in branch.groups), dial)
+        self.assertEqual(legs("{x=a\\}null/q")[0].variables, {"x": "a\\"})
+        self.assertEqual(legs("{x=a\\\\\\\\}[y=1,z=2]null/q")[0].endpoint, "null")
+
     def test_a_comma_after_an_odd_quote_is_no_separator_in_square_brackets(self):
         self.assertEqual(value("[x=it\\'s,w=1]"), "it's,w=1")
         self.assertEqual(value("[x=it\\'s][w=1]", "w"), "1")

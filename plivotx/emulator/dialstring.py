@@ -233,9 +233,17 @@ def _block(text: str, opening: str, closing: str, delimiter: str, into: Variable
     end = _closing(text, opening, closing)
     if end is None:
         return None
-    for name, value in _assignments(text[1:end], delimiter):
+    inside, rest = text[1:end], text[end + 1 :]
+    for name, value in _assignments(inside, delimiter):
         into[name] = value
-    return text[end + 1 :]
+    if (len(inside) - len(inside.rstrip("\\"))) % 2:
+        # the backslash hides the end of the block from the splitting, which goes on through what follows and
+        # ends that too at the first delimiter (switch_utils.c, separate_string_char_delim; tried on 1.10.12)
+        other = inside[2] if inside.startswith("^^") and len(inside) > 2 else delimiter
+        rest, *more = [*_cut(rest, other, _MOST_VARIABLES), ""]
+        for name, value in _assignments(delimiter.join(more), delimiter) if any(more) else ():
+            into[name] = value
+    return rest
 
 
 @lru_cache(maxsize=256)  # the legs and calls of one caller carry the same blocks

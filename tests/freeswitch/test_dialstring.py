@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.config import split_address
+from plivotx.emulator.dialstring import DialStringError, parse
 from plivotx.esl import dialstring
 from plivotx.esl.dialstring import Unsafe
 from plivotx.esl.frames import FrameReader
@@ -44,8 +45,66 @@ CLIENTS_NAMES = (
     *("hangup_after_bridge", "a b", "a=b", "a,b", "a}", "^^;", "a[0]", "execute_on_answer", "api_on_answer"),
     *("origination_uuid", "origination_nested_vars", "plivo_app", "execute_on_answer_1", "EXECUTE_ON_RING"),
 )
+PIECES = (
+    *(
+        "\\",
+        "'",
+        '"',
+        ",",
+        "=",
+        "{",
+        "}",
+        "[",
+        "]",
+        "<",
+        ">",
+        "|",
+        " ",
+        "^^;",
+        "^^:",
+        "n",
+        "s",
+        "t",
+        "r",
+        "x=",
+        "y=",
+    ),
+    *(
+        "a",
+        "b",
+        "1",
+        "${uuid}",
+        "$",
+        "|:",
+        "\\,",
+        "\\'",
+        "\\s",
+        "'a b'",
+        "x='",
+        "',y=",
+        "\1",
+        "\2",
+        "é",
+        ":_",
+        "%",
+        "&",
+        ";",
+    ),
+)
+RAW = st.builds(
+    "{0[0]}x={1},y={2}{0[1]}{3}".format,
+    st.sampled_from(("{}", "[]", "<>")),
+    st.lists(st.sampled_from(PIECES), max_size=6).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=5).map("".join),
+    st.just("") | st.lists(st.sampled_from(PIECES), max_size=5).map("".join).map("[x={},z=1]".format),
+)
 DIALLED = CALL | {"gateway": "null/", "to": "100"}
 SECONDS = 30
+
+
+def as_text(value):
+    """An array as it was written."""
+    return "ARRAY::" + "|:".join(value) if isinstance(value, list) else value
 
 
 class Line:
@@ -352,6 +411,42 @@ class DialStrings(SynchronousTestCase):
         check()
         self.told("ExtraDialString")
         self.only_what_was_asked({("park", ""), ("sched_hangup", "+14405 ALLOTTED_TIMEOUT")})
+
+    def test_raw_dial_strings_mean_the_same_to_the_emulator(self):
+        """Blocks that nobody made safe: what the emulator's parser finds in them is what FreeSWITCH sets."""
+
+        @MANY
+        @given(st.lists(RAW, min_size=6, max_size=12))
+        def check(blocks):
+            for block in blocks:
+                channel = self.new()
+                ours = f"{{origination_uuid={channel},plivo_app=true}}"
+                dial = f"{block}{ours}null/q" if block.startswith("<") else f"{ours}{block}null/q"
+                (answer,) = self.line.api(f"originate {dial} &park()")
+                found = None
+                if answer.startswith("+OK "):
+                    found = {name: as_text(text) for name, text in self.line.dump(answer[4:].strip()).items()}
+                    self.line.api(f"uuid_kill {answer[4:].strip()}")
+                expected = self.emulated(f"{dial} &park()")
+                same = found is None if expected is None else found is not None
+                for name in "xyz" if found and expected else ():
+                    same = same and found.get(name) == expected.get(name)
+                self.counts["exact" if same else "wrong"] += 1
+                self.assertTrue(same, f"{dial!r}: {answer!r} {found}, the emulator: {expected}")
+
+        check()
+        self.told("raw")
+
+    def emulated(self, line):
+        """The variables of the one leg that the emulator would dial; None if there is none."""
+        try:
+            (branch,) = parse(line).branches
+        except DialStringError:
+            return None
+        if branch.broken or any(group.broken for group in branch.groups):
+            return None
+        dialled = [leg for group in branch.groups for leg in group.legs if leg.endpoint == "null"]
+        return dict(dialled[0].variables) if dialled else None
 
     def test_words_that_are_looked_for_in_the_raw_text(self):
         """Each word twice, with a blank between, as the value of one variable."""
