@@ -1,5 +1,6 @@
 """Which gateways keep failing, and that such a one is passed over for a while."""
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from plivotx.config import Config, GatewayRules
@@ -14,7 +15,7 @@ from plivotx.events import (
     JobFailed,
 )
 from plivotx.projections.call import evolve
-from plivotx.projections.gateways import Gateways
+from plivotx.projections.gateways import MOST, Gateways
 from plivotx.testing import SELF, EmulatedWorld
 
 UUID = "7b1d6a52-3c1b-4f0e-8f3e-1de0b7a1c0aa"
@@ -63,6 +64,16 @@ class Standings(SynchronousTestCase):
         down = self.failed("GATEWAY_DOWN")
         others = (ChannelRang(channel="x", at=1), JobFailed(channel="c1", cause="USER_BUSY"))
         self.assertEqual(self.failures(down, self.failed("GATEWAY_DOWN", "x"), *others), (1, 10))
+
+    def test_are_kept_of_so_many_gateways_only(self):
+        gateways = Gateways()
+        for number in range(MOST + 1):
+            attempt = msgspec.structs.replace(CALL.attempts[0], gateway=f"g{number}/")
+            call = msgspec.structs.replace(CALL, attempts=(attempt,))
+            gateways.apply(call, self.failed("GATEWAY_DOWN"), number)
+        self.assertEqual(gateways.failures("g0/"), (0, 0.0))
+        self.assertEqual(gateways.failures("g1/"), (1, 1))
+        self.assertEqual(gateways.failures(f"g{MOST}/"), (1, MOST))
 
 
 class Cooling(Config):

@@ -35,6 +35,10 @@ OWN_FAULTS = frozenset(
 """Hangup causes that speak of the gateway, not of the far end."""
 
 
+MOST = 1000
+"""Failing gateways that are remembered; of more the one that has not been tried for the longest is forgotten."""
+
+
 class _Standing(msgspec.Struct):
     failures: int = 0
     """In a row."""
@@ -56,9 +60,12 @@ class Gateways:
         if not isinstance(event, AttemptFailed) or event.cause not in OWN_FAULTS:
             self._standings.pop(gateway, None)
         elif gateway:
-            standing = self._standings.setdefault(gateway, _Standing())
+            standing = self._standings.pop(gateway, None) or _Standing()
             standing.failures += 1
             standing.since = now
+            self._standings[gateway] = standing  # the latest last
+            if len(self._standings) > MOST:
+                del self._standings[next(iter(self._standings))]
 
     def failures(self, prefix: str) -> tuple[int, float]:
         """How often in a row the gateway has failed, and when last, on the engine's clock."""
