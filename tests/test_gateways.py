@@ -1,9 +1,10 @@
-"""Which gateways keep failing, and that such a one is passed over for a while."""
+"""The rules of the operator for gateways: which are passed over, given up early, or end the search."""
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from plivotx.config import Config, GatewayRules
+from plivotx.emulator.farends import Step, script
 from plivotx.events import (
     AttemptFailed,
     AttemptSkipped,
@@ -84,6 +85,7 @@ class Cooling(Config):
 
 
 DEAD = "sofia/gateway/dead/"
+SLOW = "sofia/gateway/slow/"
 
 
 class Stories(TestCase):
@@ -124,3 +126,89 @@ class Stories(TestCase):
         self.assertRegex(
             skipped.why, f"{DEAD} failed 2 times in a row and is passed over for another [56][0-9] s"
         )
+
+
+class Rules(TestCase):
+    """Each rule in a whole call; what a real FreeSWITCH does with the time-out was measured."""
+
+    def start(self, **rules):
+        """A world in which gateways of ``sofia/gateway/slow`` have these rules, and all others none."""
+        rules = GatewayRules(prefix="sofia/gateway/slow", **rules)
+        self.world = EmulatedWorld(Config(gateways=(rules,)))
+        self.world.start()
+        self.addCleanup(self.world.end)
+        return self.world
+
+    async def ended(self, to="100", **params):
+        """The gateways that were dialled, and the causes of those that failed."""
+        call = await self.world.call(to, **{"Gateways": f"{SLOW},{SELF}", **params})
+        events = await self.world.closed(call, 200)
+        return (
+            [each.gateway for each in events if isinstance(each, AttemptStarted)],
+            [each.cause for each in events if isinstance(each, AttemptFailed)],
+        )
+
+    async def test_a_gateway_that_only_says_trying_or_nothing_is_followed_by_the_next_in_time(self):
+        for far_end in ((Step(0, "trying"),), ()):
+            world = self.start(progress_timeout=3)
+            world.switch.gateways["slow"] = far_end
+            tried, failed = await self.ended(TimeLimit="1")
+            self.assertEqual((tried, failed), ([SLOW, SELF], ["PROGRESS_TIMEOUT"]))
+            first, second = world.switch.dialled
+            # the switch counts seconds of the clock, and up to one more
+            self.assertTrue(3 <= second.at - first.at <= 4.2, second.at - first.at)
+            self.assertEqual((await world.told("hangup"))["HangupCause"], "ALLOTTED_TIMEOUT")
+            self.assertEqual(len(world.application.told("ring")), 1)
+            world.end()
+
+    async def test_without_the_rule_only_the_time_out_of_the_request_ends_such_an_attempt(self):
+        world = self.start()
+        world.switch.gateways["slow"] = ()
+        tried, failed = await self.ended(TimeLimit="1", GatewayTimeouts="9")
+        self.assertEqual((tried, failed), ([SLOW, SELF], ["NO_ANSWER"]))
+        first, second = world.switch.dialled
+        self.assertTrue(8 <= second.at - first.at <= 9.2, second.at - first.at)
+
+    async def test_a_far_end_that_rings_or_gives_early_media_in_time_may_take_longer_to_answer(self):
+        for number in ("106", "207"):
+            world = self.start(progress_timeout=2)
+            world.switch.gateways["slow"] = script
+            tried, failed = await self.ended(number, TimeLimit="1")
+            self.assertEqual((tried, failed), ([SLOW], []))
+            self.assertEqual((await world.told("hangup"))["HangupCause"], "ALLOTTED_TIMEOUT")
+            world.end()
+
+    async def test_the_rule_is_for_gateways_of_its_prefix_alone(self):
+        world = self.start(progress_timeout=1, stop_causes=("USER_BUSY",))
+        world.switch.gateways["slow"] = world.switch.gateways["quick"] = ()
+        await self.ended(Gateways=f"sofia/gateway/quick/,{SLOW}", GatewayTimeouts="3")
+        limits = [each.variables.get("leg_progress_timeout", "") for each in world.switch.dialled]
+        self.assertEqual(limits, ["", "1"])
+
+    async def test_a_cause_that_ends_the_search_is_the_cause_of_the_call(self):
+        world = self.start(stop_causes=("UNALLOCATED_NUMBER", "USER_BUSY"))
+        world.switch.gateways["slow"] = script
+        call = await world.call("404", Gateways=f"{SLOW},{SELF}", GatewayRetries="3")
+        events = await world.closed(call)
+        (failed,) = [each for each in events if isinstance(each, AttemptFailed)]
+        self.assertIn("no other gateway is tried (stop_causes of sofia/gateway/slow/)", failed.why)
+        self.assertEqual(len(world.switch.dialled), 1)
+        (hangup,) = world.application.told("hangup")
+        self.assertEqual((hangup["HangupCause"], hangup["CallUUID"]), ("UNALLOCATED_NUMBER", ""))
+
+    async def test_any_other_cause_leads_to_the_next_gateway(self):
+        world = self.start(stop_causes=("UNALLOCATED_NUMBER",))
+        world.switch.gateways["slow"] = script
+        tried, failed = await self.ended("603")
+        self.assertEqual((tried, failed), ([SLOW, SELF], ["CALL_REJECTED"] * 2))
+
+    async def test_a_far_end_that_would_ring_later_is_let_go_before_the_next_is_dialled(self):
+        world = self.start(progress_timeout=2)
+        # it would ring a moment after it was given up
+        world.switch.gateways["slow"] = (Step(3.5, "ring"), Step(5, "answer"))
+        tried, failed = await self.ended("101", TimeLimit="8")
+        self.assertEqual((tried, failed), ([SLOW, SELF], ["PROGRESS_TIMEOUT"]))
+        first, second = world.switch.dialled
+        ends = {each.uuid: each for each in world.switch.ended}
+        self.assertLessEqual(ends[first.uuid].at, second.at)
+        self.assertEqual(len(world.application.told("ring")), 1)
