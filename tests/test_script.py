@@ -345,6 +345,21 @@ class AVerbThatGoesWrong(SynchronousTestCase):
 
         self.changed(body, "it returns 'NORMAL_CLEARING'")
 
+    def test_returns_an_outcome_that_no_event_could_carry(self):
+        for outcome in (
+            Goto("http://a.test/", (("Digits", "1"),)),
+            Goto("http://a.test/", params=(("Digits", 1),)),
+            Goto(None),
+            Goto("http://a.test/\ud800"),
+            Finish("NORMAL_CLEARING", object()),
+        ):
+
+            def body(outcome=outcome):
+                yield from ()
+                return outcome
+
+            self.changed(body, "which is no outcome")
+
     def test_forgot_to_yield(self):
         self.changed(lambda: None, "Odd raised ")
 

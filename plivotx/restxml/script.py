@@ -270,11 +270,22 @@ def replay(
         with closing(verb.run(call)) as generator:
             return replayed.through(generator)
     except StopIteration as stop:
-        if stop.value is None or isinstance(stop.value, Finish | Goto | Again):
+        if _is_outcome(stop.value):
             return Over(stop.value, replayed.left_behind(), replayed.count)
         return Changed(f"it returns {stop.value!r}, which is no outcome", replayed.orphans())
     except Exception as error:
         return Changed(f"{type(verb).__name__} raised {error!r}", replayed.orphans())
+
+
+def _is_outcome(value: object) -> bool:
+    """Whether a verb may return it: what it says goes into an event, and must be there when that is read."""
+    if not isinstance(value, Finish | Goto | Again):
+        return value is None
+    try:
+        msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return False
+    return True
 
 
 class _Replay:
