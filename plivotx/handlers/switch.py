@@ -133,17 +133,16 @@ class SwitchHandlers:
         with ticket.sent():
             self._unwritten.add(channel)
             try:
-                line = dial_line(command)
+                line = _line(command)
+                if isinstance(line, JobFailed):
+                    await ticket.record(started, line)
+                    return ()
                 await ticket.record(started)
                 if not await self._wait_up(switch, self._config.dial_patience):
                     await ticket.record(JobFailed(channel=channel, cause=UNREACHABLE))
                     return ()
                 taken = switch.bgapi(line, job=channel)
                 self._written[channel] = switch.epoch
-            except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
-                log.error("call {call}: {error}", call=command.stream, error=error)
-                await ticket.record(started, JobFailed(channel=channel, cause="INVALID_NUMBER_FORMAT"))
-                return ()
             finally:
                 self._unwritten.discard(channel)
                 self._next_turn(switch)
@@ -691,6 +690,18 @@ def dial_line(command: Originate) -> str:
         variables=command.variables,
         allowed=command.allowed,
     )
+
+
+def _line(command: Originate) -> str | JobFailed:
+    """The originate command; where none can be made, the failure of the attempt, so that the call ends."""
+    try:
+        return dial_line(command)
+    except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
+        log.error("call {call}: {error}", call=command.stream, error=error)
+        return JobFailed(channel=command.channel, cause="INVALID_NUMBER_FORMAT")
+    except Exception:
+        log.failure("call {call}: no line can be made of {command}", call=command.stream, command=command)
+        return JobFailed(channel=command.channel, cause="NORMAL_UNSPECIFIED")
 
 
 def _cancelled(failure: Failure) -> None:
