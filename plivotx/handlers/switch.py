@@ -544,7 +544,13 @@ class SwitchHandlers:
         """A channel with our mark and no open call: nobody would ever hang it up."""
         if text(event, "variable_plivo_app") == "true" and text(event, "Answer-State") != "hangup":
             log.error("channel {channel} belongs to no open call; hanging it up", channel=channel)
-            self._aside_do(self._kill(switch, channel))
+            self._aside_do(self._end_orphan(switch, channel))
+
+    async def _end_orphan(self, switch: Switch, channel: str) -> None:
+        """Hang it up; what it leaves behind is deleted even if the event of its end gets lost."""
+        await self._kill(switch, channel)
+        await sleep(self._clock, END_LAG)
+        await self._forget(switch, channel)
 
     def _up(self, switch: Switch) -> None:
         self._aside_do(self._sweep(switch))

@@ -17,18 +17,21 @@ from tests.kills.world import ROOT, Server
 
 
 class Customer(Resource):
-    """Answers every request with a long Wait, and keeps what it was told."""
+    """Answers requests with the document for their path, else with a long Wait, and keeps what it was told."""
 
     isLeaf = True
 
     def __init__(self):
         super().__init__()
         self.told = []
+        self.documents = {}
 
     def render_POST(self, request):
         form = {name.decode(): values[0].decode() for name, values in request.args.items()}
-        self.told.append((request.path.decode().strip("/"), form))
-        return b"<Response><Wait length='600'/></Response>"
+        path = request.path.decode().strip("/")
+        self.told.append((path, form))
+        document = self.documents.get(path, "<Wait length='600'/>")
+        return f"<Response>{document}</Response>".encode()
 
 
 class Killed(TestCase):
@@ -37,6 +40,8 @@ class Killed(TestCase):
 
     def setUp(self):
         self.world = RealWorld()  # only looks at the switch
+        self.ended = []
+        self.world.observer.on_event = lambda _, event: self.ended.append(event)
         self.customer = Customer()
         self.port = reactor.listenTCP(0, Site(self.customer), interface="127.0.0.1")
         self.folder = Path(self.mktemp())
@@ -118,3 +123,53 @@ class Killed(TestCase):
         await self.world.until(lambda: self.told("hangup"), 20)
         (hangup,) = self.told("hangup")
         self.assertEqual(hangup["HangupCause"], "ORIGINATOR_CANCEL")
+
+    def ran(self):
+        """The applications of verbs that have ended, and their arguments."""
+        ends = [each for each in self.ended if each.get("Event-Name") == "CHANNEL_EXECUTE_COMPLETE"]
+        ran = [(each["Application"], each.get("Application-Data", "")) for each in ends]
+        return [each for each in ran if each[0] not in ("park", "set", "sched_hangup")]
+
+    async def press(self, keys):
+        (channel,) = await self.world.channels()
+        for key in keys:
+            await self.world.observer.api(f"uuid_recv_dtmf {channel} {key}")
+
+    async def test_in_the_middle_of_a_play_the_caller_hears_on_and_what_follows_runs_once(self):
+        tone = "tone_stream://%(1000,0,440)"
+        self.customer.documents["answer"] = f"<Play loop='6'>{tone}</Play><Speak>goodbye</Speak>"
+        await self.start()
+        await self.call("9")
+        await self.world.until(lambda: self.told("answer"), 10)
+        await self.world.passes(1)
+        await self.kill()
+        await self.world.passes(1)
+        (channel,) = await self.world.channels()
+        playing = await self.world.observer.api(f"uuid_getvar {channel} current_application")
+        self.assertEqual(playing.text.strip(), "playback")
+        await self.start()
+        await self.world.until(lambda: self.told("hangup"), 20)
+        self.assertEqual(self.ran(), [("playback", "!".join([tone] * 6)), ("speak", "flite|slt|goodbye")])
+        (hangup,) = self.told("hangup")
+        self.assertEqual(hangup["HangupCause"], "NORMAL_CLEARING")
+
+    async def test_in_the_middle_of_getdigits_what_was_typed_counts_and_what_follows_runs_once(self):
+        action = f"http://127.0.0.1:{self.port.getHost().port}/digits/"
+        self.customer.documents["answer"] = (
+            f"<GetDigits action='{action}' timeout='10' numDigits='4'/><Wait/>"
+        )
+        self.customer.documents["digits"] = "<Speak>thank you</Speak>"
+        await self.start()
+        await self.call("100")
+        await self.world.until(lambda: self.told("answer"), 10)
+        await self.world.passes(0.7)
+        await self.press("12")
+        await self.kill()
+        await self.world.passes(0.5)
+        await self.press("34")
+        await self.world.passes(1)
+        await self.start()
+        await self.world.until(lambda: self.told("hangup"), 20)
+        (digits,) = self.told("digits")
+        self.assertEqual(digits["Digits"], "1234")
+        self.assertEqual([app for app, _ in self.ran()], ["play_and_get_digits", "speak"])

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from plivotx.emulator.switch import Dialled
-from plivotx.events import AttemptStarted, CallbackGivenUp, CallClosed, CallEnded, CallRequested, Gateway
+from plivotx.events import (
+    AttemptStarted,
+    CallbackGivenUp,
+    CallClosed,
+    CallEnded,
+    CallRequested,
+    Gateway,
+    StepStarted,
+)
 from plivotx.testing import WALL
 from tests.simulation.world import CONFIG, SimulatedWorld
 
@@ -252,7 +260,43 @@ def steps_are_sent_once(world: SimulatedWorld) -> Iterator[str]:
             yield f"{mark} was set {times} times on channel {uuid}"
 
 
+def steps_run_once_and_in_order(world: SimulatedWorld) -> Iterator[str]:
+    """As they are on record; and the switch ran no application of a step that had been overtaken."""
+    for stream in world.disk.streams:
+        begun = [each.key for each in world.events(stream) if isinstance(each, StepStarted)]
+        for key, times in Counter(begun).items():
+            if times > 1:
+                yield f"step {key} of call {stream} began {times} times"
+        places = [tuple(map(int, key.split("/")))[:2] for key in begun]
+        if places != sorted(places):
+            yield f"the verbs of call {stream} began in the order {begun}"
+    marks: dict[str, list[tuple[int, ...]]] = {}
+    for uuid, app, arg, _ in world.switch.executed:
+        if app == "set" and arg.startswith("plivotx_step=") and uuid not in world.revived:
+            marks.setdefault(uuid, []).append(tuple(map(int, arg.partition("=")[2].split("/"))))
+    for uuid, keys in marks.items():
+        if keys != sorted(keys):
+            yield f"the steps on channel {uuid} ran in the order {keys}"
+
+
+def what_follows_waits_for_what_ran(world: SimulatedWorld) -> Iterator[str]:
+    """Between the two marks of a step there is its application and nothing else of ours."""
+    running: dict[str, str] = {}
+    for uuid, app, arg, _ in world.switch.executed:
+        if app != "set" or uuid in world.revived:
+            continue
+        name, _, key = arg.partition("=")
+        if name == "plivotx_step":
+            if uuid in running:
+                yield f"step {key} began on channel {uuid} while {running[uuid]} ran"
+            running[uuid] = key
+        elif name == "plivotx_done":
+            running.pop(uuid, None)
+
+
 CHECKS = (
+    steps_run_once_and_in_order,
+    what_follows_waits_for_what_ran,
     ends_are_recorded_soon,
     nobody_lives_without_a_call,
     causes_are_true,

@@ -1,6 +1,7 @@
 """One seed's world: its calls, its application's moods, its faults."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ CONFIG = Config(
     callback_retry_longest=20.0,
     dial_patience=40,
     max_call_duration=900,
+    plugin_path=(str(Path(__file__).parents[1] / "verbs"),),
     http_timeout=8.0,
     gateways=(
         GatewayRules(prefix="sofia/gateway/dead/", cool_down=30, cool_down_after=2),
@@ -63,6 +65,8 @@ NUMBERS = (
     "486",
     "503",
     "603",
+    "512",
+    "5123#",
     "6",
     "700",
     "703",
@@ -290,9 +294,42 @@ class SimulatedWorld(EmulatedWorld):
             "<Response><Hangup/>",
             "<Response><Unheard/></Response>",
         ]
-        body = self.dice.choice(documents[:3] * 3 + documents).encode()
-        self.application.answers[path] = self._moody(Answer(body=body))
+        body = self.dice.choice(documents[:3] * 3 + documents)
+        if self.dice.random() < 0.6:
+            body = self._script(path, self.dice.randint(1, 3))
+        self.application.answers[path] = self._moody(Answer(body=body.encode()))
         return path
+
+    def _script(self, path: str, deep: int) -> str:
+        """A document of all kinds of verbs; what its actions lead to is *deep* documents deep at most."""
+        following = f"{APPLICATION}/{path}-{deep}/"
+        action = f"action='{following}'" if deep and self.dice.random() < 0.7 else ""
+        if deep:
+            answer = Answer(body=self._script(path, deep - 1).encode())
+            self.application.answers[f"{path}-{deep}"] = self._moody(answer)
+        tone = "tone_stream://%(300,0,440)"
+        loop = self.dice.choice((0, 1, 2, 12, 25))
+        verbs = [
+            f"<Play loop='{loop}'>{tone}</Play>",
+            f"<Play>{tone}</Play>",
+            "<Play loop='3'>no/such.wav</Play>",
+            "<Speak loop='2'>hello there</Speak>",
+            "<Speak type='NUMBER' method='PRONOUNCED'>42</Speak>",
+            f"<GetDigits {action} timeout='2' numDigits='2' retries='2'><Speak>press</Speak></GetDigits>",
+            f"<GetDigits {action} timeout='4' playBeep='true'/>",
+            f"<Record {action} maxLength='4' redirect='{self.dice.choice(('true', 'false'))}'/>",
+            f"<Record {action} maxLength='30' playBeep='false' fileName='mine'/>",
+            f"<Record {action} bothLegs='true' maxLength='9'/>",
+            f"<Notify>{APPLICATION}/notice/</Notify>",
+            f"<Redirect>{following}</Redirect>" if deep else "<Wait/>",
+            "<Hangup schedule='9' reason='busy'/>",
+            "<PreAnswer><Wait/><Play>tone_stream://%(200,0,440)</Play></PreAnswer>",
+            "<Breaks/>",
+            "<Breaks app='record' arg='/var/x.wav' stop='false'/>",
+            "<Wait length='2'/>",
+        ]
+        chosen = [self.dice.choice(verbs) for _ in range(self.dice.randint(1, 5))]
+        return f"<Response>{''.join(chosen)}</Response>"
 
     def _moody(self, good: Answer) -> Callable[[Received], Answer]:
         """Now and then, and only while faults last, the application is slow, broken or confused."""
@@ -324,6 +361,7 @@ class SimulatedWorld(EmulatedWorld):
     def plan_faults(self) -> None:
         self.application.answers["ring"] = self._moody(Answer())
         self.application.answers["hangup"] = self._moody(Answer())
+        self.application.answers["notice"] = self._moody(Answer())
         self.switch.faults.swap = self.dice.choice((0.0, 0.5, 1.0))
         self.switch.faults.job_delay = self.dice.choice((0.0, 0.0, 0.3))
         if self.calm:
