@@ -31,8 +31,8 @@ LONGEST_BACKOFF = 30.0
 """Seconds before what failed is tried again."""
 LOG_BACKOFF = 1.0
 """The longest of these if it was the log that failed: a limit may be waiting to be recorded."""
-
-
+READ_AT_ONCE = 500
+"""Open calls that are read by one query at the start."""
 RENEWING = 5
 """How often it is tried to renew callbacks of a call that goes on meanwhile."""
 
@@ -167,8 +167,8 @@ class Engine:
     async def start(self) -> None:
         """Load the open calls, then follow the log and ask of each call what is due."""
         position, streams = await self._log.open_streams()
-        for stream in streams:
-            for recorded in await self._log.read(stream):
+        for first in range(0, len(streams), READ_AT_ONCE):
+            for recorded in await self._log.read_several(streams[first : first + READ_AT_ONCE]):
                 self._apply(recorded)
         self.running = True
         self._follow(position)

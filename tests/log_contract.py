@@ -461,6 +461,29 @@ class LogContract:
             },
         )
 
+    async def test_5_several_streams_are_read_at_once(self) -> None:
+        log = await self.open_log()
+        self.assertEqual(list(await log.read_several([])), [])
+        for name in ("a", "b", "c"):
+            await log.append(name, [requested(name)])
+        await log.append("b", [RANG])
+        await log.append("c", [RANG, CLOSED])
+        await log.append("a", [RANG, ANSWERED])
+        read = await log.read_several(["b", "a", "missing"])
+        self.assertEqual({each.stream for each in read}, {"a", "b"})
+        for name in ("a", "b"):
+            self.assertEqual([each for each in read if each.stream == name], list(await log.read(name)))
+
+    async def test_5_hundreds_of_streams_are_read_at_once(self) -> None:
+        log = await self.open_log()
+        names = [f"s{n}" for n in range(500)]
+        await gatherResults([log.append(name, [requested(name), RANG]) for name in names])
+        read = await log.read_several(names)
+        self.assertEqual(
+            sorted((each.stream, each.version) for each in read),
+            sorted((name, version) for name in names for version in (1, 2)),
+        )
+
     async def test_5_an_empty_log_can_be_followed_from_its_end(self) -> None:
         log = await self.open_log()
         end, _ = await log.open_streams()
@@ -833,6 +856,7 @@ class LogContract:
         await log.close()
         await self.assertFailure(log.append("a", [requested("a")]), Unwritable)
         await self.assertFailure(log.read("a"), Unreadable)
+        await self.assertFailure(log.read_several(["a"]), Unreadable)
         await self.assertFailure(log.open_streams(), Unreadable)
         await log.close()  # once more is no harm
 

@@ -138,6 +138,12 @@ class Log(Protocol):
     def read(self, stream: str, after_version: int = 0) -> Deferred[Sequence[Recorded]]:
         """The events of one stream, in order; empty if there is no such stream."""
 
+    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+        """The events of several streams at once: for each of them what `read` gives, one after the other.
+
+        The streams come in any order.  Some hundreds at a time: the answer is in memory as a whole.
+        """
+
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:
         """The streams that were opened and not closed, oldest first, and the log's end at that moment.
 

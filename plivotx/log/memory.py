@@ -247,6 +247,10 @@ class MemoryLog:
         """See `plivotx.log.interface.Log.read`."""
         return self._answer(tuple(self.disk.streams.get(stream, ())[max(0, after_version) :]))
 
+    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+        """See `plivotx.log.interface.Log.read_several`."""
+        return self._answer([each for stream in streams for each in self.disk.streams.get(stream, ())])
+
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:
         """See `plivotx.log.interface.Log.open_streams`."""
         end = Position(str(self.disk.end)) if self.disk.end else START

@@ -347,13 +347,16 @@ class RedisLog:
 
     def read(self, stream: str, after_version: int = 0) -> Deferred[Sequence[Recorded]]:
         """See `plivotx.log.interface.Log.read`."""
+        return Deferred.fromCoroutine(self._read([stream], max(0, after_version)))
 
-        async def read() -> Sequence[Recorded]:
-            keys = (*self._keys("log"), *self._keys_of(stream, "ids"))
-            entries = await self._ask(Unreadable, redis_scripts.READ, keys, [str(max(0, after_version))])
-            return [_recorded(entry)[0] for entry in _decode_entries(entries)]
+    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+        """See `plivotx.log.interface.Log.read_several`."""
+        return Deferred.fromCoroutine(self._read(streams, 0))
 
-        return Deferred.fromCoroutine(read())
+    async def _read(self, streams: Sequence[str], after_version: int) -> Sequence[Recorded]:
+        keys = (*self._keys("log"), *(key for each in streams for key in self._keys_of(each, "ids")))
+        entries = await self._ask(Unreadable, redis_scripts.READ, keys, [str(after_version)])
+        return [_recorded(entry)[0] for entry in _decode_entries(entries)]
 
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:
         """See `plivotx.log.interface.Log.open_streams`."""

@@ -90,10 +90,12 @@ return cmsgpack.pack({
 """
 
 READ = """
--- KEYS: log, the stream's ids   ARGV: version
+-- KEYS: log, the ids of each stream   ARGV: version
 local events = {}
-for _, id in ipairs(redis.call('LRANGE', KEYS[2], ARGV[1], -1)) do
-    events[#events + 1] = redis.call('XRANGE', KEYS[1], id, id)[1]
+for n = 2, #KEYS do
+    for _, id in ipairs(redis.call('LRANGE', KEYS[n], ARGV[1], -1)) do
+        events[#events + 1] = redis.call('XRANGE', KEYS[1], id, id)[1]
+    end
 end
 return cmsgpack.pack(events)
 """

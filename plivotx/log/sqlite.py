@@ -263,6 +263,10 @@ class SQLiteLog:
         """See `plivotx.log.interface.Log.read`."""
         return self._read(partial(_read_stream, stream, after_version))
 
+    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+        """See `plivotx.log.interface.Log.read_several`."""
+        return self._read(partial(_read_streams, streams))
+
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:
         """See `plivotx.log.interface.Log.open_streams`."""
         return self._read(_open_streams)
@@ -500,6 +504,14 @@ def _page(after: int, connection: sqlite3.Connection) -> tuple[Sequence[Recorded
 def _read_stream(stream: str, after_version: int, connection: sqlite3.Connection) -> Sequence[Recorded]:
     rows = connection.execute(
         f"{_EVENTS} WHERE name = ? AND events.version > ? ORDER BY events.version", (stream, after_version)
+    )
+    return _from_rows(rows)
+
+
+def _read_streams(streams: Sequence[str], connection: sqlite3.Connection) -> Sequence[Recorded]:
+    names = ", ".join("?" * len(streams))
+    rows = connection.execute(
+        f"{_EVENTS} WHERE name IN ({names}) ORDER BY events.stream, events.version", (*streams,)
     )
     return _from_rows(rows)
 
