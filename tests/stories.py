@@ -353,6 +353,22 @@ class Stories:
         self.assertEqual((await world.told("hangup"))["HangupCause"], "ALLOTTED_TIMEOUT")
         self.about(self.elapsed(call, ChannelAnswered, ChannelEnded), 5.1, within=0.7)
 
+    async def test_killed_between_two_gateways_the_next_one_is_dialled(self):
+        world = self.world
+        # the first one is refused while nobody is there
+        slow = f"{world.gateway}486"
+        call = await world.call("101", Gateways=f"{slow},{world.gateway}", TimeLimit="2")
+        await world.recorded(call, AttemptStarted)
+        await world.until(lambda: len(self.attempts(call)) == 1)
+        await world.passes(0.01)
+        world.kill()
+        await world.passes(1.5)
+        world.start()
+        events = await world.closed(call)
+        self.assertEqual(self.attempts(call), [slow, world.gateway])
+        self.assertEqual(len([each for each in events if isinstance(each, AttemptFailed)]), 1)
+        self.assertEqual((await world.told("hangup"))["HangupCause"], "ALLOTTED_TIMEOUT")
+
     async def test_killed_during_the_call_the_time_limit_still_ends_it_and_tells_once(self):
         world = self.world
         call = await world.call("100", TimeLimit="6")

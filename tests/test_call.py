@@ -341,9 +341,18 @@ class Dialling(SynchronousTestCase):
         self.assertEqual(call.ended.cause, "USER_BUSY")
 
     def test_an_attempt_that_nobody_saw_end_is_not_followed_by_another(self):
-        for found in ("kept", "missing", "restart"):
+        for found in ("missing", "restart"):
             call = lived(started(), ended("OUTCOME_UNKNOWN", found=found), of=request(gateways=2))
             self.assertEqual(call.ended.cause, "OUTCOME_UNKNOWN")
+
+    def test_an_attempt_that_left_a_trace_is_followed_by_another_unless_it_rang(self):
+        kept = ended("USER_BUSY", found="kept")
+        call = lived(started(), kept, of=request(gateways=2))
+        self.assertEqual([each.number for each in due(call) if isinstance(each, Originate)], [2])
+        for more in ({"rang_at": STARTED}, {"answered_at": STARTED}):
+            kept = ended("USER_BUSY", found="kept", **more)
+            call = lived(started(), kept, of=request(gateways=2))
+            self.assertEqual((call.ended.cause, call.ended.call_uuid), ("USER_BUSY", FIRST))
 
     def test_each_gateway_is_tried_as_often_as_it_says_one_after_the_other(self):
         gateways = (Gateway("a/", tries=2), Gateway("b/"), Gateway("c/", tries=3))

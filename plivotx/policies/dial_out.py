@@ -91,8 +91,11 @@ def dial_out(config: Config) -> Policy:
 
 
 def _missed(attempt: Attempt) -> bool:
-    """Whether the end was not witnessed, so that nobody can say that it did not ring."""
-    return attempt.end is not None and attempt.end.found != "event"
+    """Whether the end left no trace, so that nobody can say that it did not ring.
+
+    What a channel leaves behind on the switch is a trace: it says whether it had rung.
+    """
+    return attempt.end is not None and attempt.end.found not in ("event", "kept")
 
 
 def _following(call: Call) -> list[Gateway]:
