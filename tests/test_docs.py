@@ -5,8 +5,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from plivotx import urls
 from plivotx.config import GATEWAY_KEYS, KEYS, SWITCH_KEYS, Config, GatewayRules, Loaded, load
 from plivotx.old_keys import SECTIONS
+from plivotx.rest import forms
+from tests.test_call_page import ALL_OF_THEM, parameters, told
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,3 +93,56 @@ class Configuration(SynchronousTestCase):
         self.assertEqual([each.name for each in loaded.config.switches], ["east"])
         self.assertEqual([each.prefix for each in loaded.config.gateways], ["sofia/gateway/carrier1/"])
         self.assertEqual((loaded.warnings, loaded.notes), ((), ()))
+
+
+class Calls(SynchronousTestCase):
+    """What may be posted to /v0.1/Call/, and what the application is told of the call."""
+
+    def table(self, page, heading):
+        """The cells of each row under a heading, by the names in the first cell."""
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        (section,) = re.findall(
+            rf"^## {re.escape(heading)}\n(.*?)(?=^##+ |\Z)", text, re.MULTILINE | re.DOTALL
+        )
+        found = {}
+        for row in re.findall(r"^\| (`.+) \|$", section, re.MULTILINE):
+            first, *cells = (cell.strip() for cell in re.split(r" (?:\| )+", row))
+            for name in re.findall(r"`([A-Za-z-]+)`", first):
+                self.assertNotIn(name, found)
+                found[name] = cells
+        return found
+
+    def test_the_page_of_the_api_has_each_parameter_with_its_default_and_what_is_accepted(self):
+        table = self.table("api.md", "POST /v0.1/Call/")
+        self.assertEqual(set(table), parameters())
+        self.assertEqual(
+            [name for name, (default, *_) in table.items() if default == "required"], list(forms.MANDATORY)
+        )
+        self.assertEqual({len(cells) for cells in table.values()}, {3})
+        for name, numbers in {
+            **dict.fromkeys(("From", "To", "CallerName", "AccountSID"), (forms.MAX_TEXT,)),
+            "Gateways": (forms.MAX_GATEWAYS, forms.MAX_TEXT),
+            "AnswerUrl": (urls.MAX_LENGTH,),
+            "GatewayTimeouts": (1, forms.MAX_TIMEOUT),
+            "GatewayRetries": (1, forms.MAX_TRIES),
+            "ExtraDialString": (forms.MAX_EXTRA,),
+            "SendDigits": (forms.MAX_DIGITS, forms.DIGIT_MS[0], forms.DIGIT_MS[-1]),
+            "TimeLimit": (1, forms.MAX_SECONDS),
+            "HangupOnRing": (0, forms.MAX_SECONDS),
+        }.items():
+            accepted = re.findall(r"\b[0-9]+\b", table[name][1])
+            for number in numbers:
+                self.assertIn(str(number), accepted, name)
+
+    def test_what_the_page_takes_for_a_good_example_is_taken(self):
+        for name, value in {
+            "GatewayCodecs": "'PCMA,PCMU',G729",
+            "ExtraDialString": r"a='1,2',b=1\,2",
+        }.items():
+            forms.call_requested(
+                {**ALL_OF_THEM, name: value}, "7b1d6a52-3c1b-4f0e-8f3e-1de0b7a1c0aa", lambda _: None
+            )
+
+    def test_the_page_of_the_application_has_each_parameter_that_it_is_told(self):
+        table = self.table("application.md", "Parameters")
+        self.assertEqual(set(table), told())
