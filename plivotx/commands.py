@@ -54,7 +54,7 @@ class Originate(Command, frozen=True, kw_only=True):
     """Seconds by which the switch's own limit of the ringing comes after ours, which there is only then."""
     variables: Pairs = ()
     allowed: tuple[str, ...] = ()
-    """Names among *variables* that the operator allows although they execute something."""
+    """Names among *variables* that the operator allows although they execute something or lead elsewhere."""
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     denied_destinations: tuple[str, ...] = ()
     """Beginnings of those that may not, even if they are allowed."""
     allowed_variables: tuple[str, ...] = ()
-    """Channel variables that execute something and may be set all the same, with ``*``; see `may_set`."""
+    """Channel variables that execute something or lead elsewhere and may be set all the same, with ``*``; see `may_set`."""
     http_timeout: float = 15.0
     """Seconds for one request to the application, from connecting to the last byte."""
     http_connect_timeout: float = 5.0
@@ -165,7 +165,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
     def may_set(self, variable: str) -> bool:
-        """Whether a request may set this channel variable though it executes something."""
+        """Whether a request may set this channel variable though it executes something or leads elsewhere."""
         # FreeSWITCH finds a variable whatever the case of its letters
         return _fits_one(variable.lower(), tuple(each.lower() for each in self.allowed_variables))
 

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping
 from uuid import uuid4
 
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
@@ -105,7 +106,10 @@ def carriable(config: Config) -> Callable[[CallRequested], None]:
             refusal = config.may_dial(gateway.prefix, request.to_number)
             if refusal:
                 raise ValueError(refusal)
-        for number in range(1, len(call.gateways) + 1):
+        bare = msgspec.structs.replace(call, request=msgspec.structs.replace(request, variables=()))
+        different = {gateway: number for number, gateway in enumerate(call.gateways, 1)}
+        for number in different.values():  # not a line for each try: there may be a hundred
             dial_line(originate(call, number, config))
+            call = bare  # the variables are the same in each line, and there may be a thousand
 
     return check

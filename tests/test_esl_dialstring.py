@@ -524,6 +524,19 @@ class Lines(SynchronousTestCase):
             with self.assertRaises(dialstring.Unsafe):
                 self.read(variables=((name, "x"),), allowed=(name,))
 
+    def test_variables_that_lead_the_call_past_the_gateway_need_leave(self) -> None:
+        for name in (
+            "sip_route_uri",
+            "sip_invite_req_uri",
+            "SIP_Invite_Route_URI",
+            "sip_invite_params",
+            "sip_invite_tel_params",
+        ):
+            given = ((name, "sip:evil.test"),)
+            error = self.assertRaises(dialstring.Unsafe, self.read, variables=given)
+            self.assertEqual((error.name, "leads the call elsewhere" in error.why), ("ExtraDialString", True))
+            self.assertEqual(self.read(variables=given, allowed=(name,)), dict(given))
+
     @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), max_size=4))
     def test_any_variables_are_carried_or_refused_by_the_parameters_name(
         self, pairs: list[tuple[str, str]]

@@ -1,5 +1,8 @@
 """What may be posted: each parameter is taken as it is, or refused by name."""
 
+from string import ascii_lowercase
+from time import process_time
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -248,6 +251,25 @@ class Fraud(SynchronousTestCase):
         event = call_requested(fields, UUID, carriable(allowing))
         self.assertEqual(event.variables, (("execute_on_ring_9", "x"),))
         self.complaint(Config(), ExtraDialString="execute_on_ring_9=x")
+
+    def test_needs_leave_to_call_past_the_gateway(self):
+        denying = Config(denied_destinations=("+1900",))
+        for variable in ("sip_invite_req_uri=sip:+1900555@carrier.test", "sip_route_uri=sip:elsewhere.test"):
+            complaint = self.complaint(denying, ExtraDialString=variable)
+            self.assertIn("leads the call elsewhere; the operator has not allowed it", complaint)
+
+    def test_of_the_servers_time_takes_little(self):
+        """As many variables, gateways and tries as a form can have: every other call waits meanwhile."""
+        names = [f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase + "0123456789"][:800]
+        form = FORM | {
+            "Gateways": ",".join(f"sofia/gateway/g{number}/" for number in range(32)),
+            "GatewayRetries": ",".join(["3"] * 32),
+            "ExtraDialString": ",".join(f"{name}=1" for name in names),
+        }
+        begin = process_time()
+        event = call_requested(form, UUID, carriable(Config()))
+        self.assertEqual(len(event.variables), 800)
+        self.assertLess(process_time() - begin, 2)  # it takes 0.1 s; it took 10
 
 
 class Digits(Forms):

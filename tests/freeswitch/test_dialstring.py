@@ -4,6 +4,7 @@ Each test prints how many texts were exact, wrong and refused.  At least 2,000 a
 """
 
 import itertools
+import re
 import socket
 import sys
 import time
@@ -411,6 +412,30 @@ class DialStrings(SynchronousTestCase):
         check()
         self.told("ExtraDialString")
         self.only_what_was_asked({("park", ""), ("sched_hangup", "+14405 ALLOTTED_TIMEOUT")})
+
+    def test_what_would_lead_a_call_past_its_gateway(self):
+        """404 is nobody's number; with these variables the switch calls another number, or another host."""
+        channel = str(uuid.uuid4())
+        plain = f"originate_timeout=5,ignore_early_media=true,origination_uuid={channel}"
+        dialled = "sofia/gateway/self/404 &park()"
+        self.assertEqual(self.line.api(f"originate {{{plain}}}{dialled}"), ["-ERR UNALLOCATED_NUMBER\n"])
+        (status,) = self.line.api("sofia status")
+        (address,) = re.findall(r"::self\s+gateway\s+sip:[^@]+@([0-9.:]+)", status)
+        host = address.partition(":")[0]
+        nowhere = f"sip:{host}:9"
+        for variable in (
+            f"sip_invite_req_uri=sip:9@{address}",
+            f"sip_route_uri={nowhere}",
+            f"sip_invite_route_uri=<{nowhere};lr>",
+            "sip_invite_params=maddr=127.0.0.9",
+            "sip_invite_tel_params=a",
+        ):
+            name, _, value = variable.partition("=")
+            with self.assertRaises(Unsafe):
+                dialstring.extra([(name, value)])
+            (answer,) = self.line.api(f"originate {{{variable},{plain}}}{dialled}")
+            self.line.api(f"uuid_kill {channel}")
+            self.assertNotEqual(answer, "-ERR UNALLOCATED_NUMBER\n", variable)
 
     def test_raw_dial_strings_mean_the_same_to_the_emulator(self):
         """Blocks that nobody made safe: what the emulator's parser finds in them is what FreeSWITCH sets."""
