@@ -204,6 +204,8 @@ class SwitchHandlers:
                     ):
                         await self._compare(switch, command, ticket)
                         looked_at = epoch
+                        if switch.epoch != epoch:
+                            continue  # what was found took so long to be recorded that it is old
                     await self._until_changed(switch, again)
                     if switch.epoch == epoch and switch.up:
                         looked_at = None
@@ -312,12 +314,14 @@ class SwitchHandlers:
                     absent = True
                     await sleep(self._clock, STEP_LAG)  # or was written a moment ago
                     continue
-                with ticket.sent(last=True):
+                with ticket.sent():
                     ended = await self._break_off(switch, command)
                 if ended is not None:
                     return (ended,)
                 await sleep(self._clock, STEP_LAG)
             except Disconnected:
+                if ticket.forgotten:
+                    return ()
                 continue
 
     async def _break_off(self, switch: Switch, command: StopStep) -> StepEnded | None:
@@ -356,9 +360,11 @@ class SwitchHandlers:
         while True:
             await switch.when_up()
             try:
-                with ticket.sent(last=True):
+                with ticket.sent():
                     reply = await switch.api(dialstring.api(command.command, command.words))
             except Disconnected:
+                if ticket.forgotten:
+                    return ()
                 continue
             except (BadCommand, dialstring.Unsafe) as error:
                 log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
