@@ -11,6 +11,7 @@ from plivotx.events import (
     CallClosed,
     CallEnded,
     CallRequested,
+    ChannelEnded,
     Gateway,
     StepStarted,
 )
@@ -240,15 +241,18 @@ def causes_are_true(world: SimulatedWorld) -> Iterator[str]:
     """The switch knows why a channel ended, and keeps it for us as long as it is not restarted."""
     if "switch restarted" in world.faults:
         return
-    over = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
+    over: dict[str, float] = {}
+    for at, each in world.recorded:
+        if isinstance(each.event, ChannelEnded):
+            over.setdefault(each.event.channel, at)
     ended = {each.uuid: each.cause for each in world.switch.ended}
     for stream, (*_, dialled) in attempts(world):
         told = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
         started = [each.channel for each in world.events(stream) if isinstance(each, AttemptStarted)]
         if started[-1:] != [dialled.uuid]:
             continue  # of the last attempt there never was a channel
-        if over.get(stream, 0.0) < dialled.at:
-            continue  # read by the switch when the call had been concluded: an orphan
+        if over.get(dialled.uuid, dialled.at) < dialled.at:
+            continue  # read by the switch when its end had been concluded: an orphan
         if dialled.uuid in ended and told != ended[dialled.uuid]:
             yield f"call {stream} ended with {told}, its channel with {ended[dialled.uuid]}"
 
