@@ -155,14 +155,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         listed = prefix in self.allowed_gateways and "*" not in prefix
         if self.allowed_gateways and not listed and not _fits_one(prefix, self.allowed_gateways):
             return "Gateways is not among those that may be used here"
-        dialled = _digits(number if listed else _beyond_gateway(prefix) + number)
-        if any(dialled.startswith(_digits(each)) for each in self.denied_destinations):
+        beyond = "" if listed else _beyond_gateway(prefix)
+        # some kinds of endpoints have parts of their own there: freetdm/1/a/NUMBER, loopback/NUMBER/CONTEXT
+        dialled = [_digits(each + number) for each in {beyond, beyond.rpartition("/")[2]}]
+        if any(each.startswith(self._denied) for each in dialled):
             return "To is a destination that may not be dialled here"
-        if self.allowed_destinations and not any(
-            dialled.startswith(_digits(each)) for each in self.allowed_destinations
-        ):
+        if self.allowed_destinations and not all(each.startswith(self._allowed) for each in dialled):
             return "To is not among the destinations that may be dialled here"
         return ""
+
+    @property
+    def _denied(self) -> tuple[str, ...]:
+        return tuple(map(_digits, self.denied_destinations))
+
+    @property
+    def _allowed(self) -> tuple[str, ...]:
+        return tuple(map(_digits, self.allowed_destinations))
 
     def may_set(self, variable: str) -> bool:
         """Whether a request may set this channel variable though it executes something or leads elsewhere."""

@@ -525,6 +525,14 @@ class WhatMayBeDialled(SynchronousTestCase):
             self.assertEqual(self.refused("00", prefix, **keys), "To", prefix)
             self.assertEqual(self.refused("0", prefix, allowed_destinations=("0",)), "To", prefix)
 
+    def test_is_what_stands_last_where_a_gateway_has_parts_of_its_own(self):
+        for prefix in ("freetdm/1/a/", "loopback/1900/", "sofia/gateway/a/1/"):
+            self.assertEqual(self.refused("+1900", prefix, denied_destinations=("1900",)), "To", prefix)
+            self.assertEqual(self.refused("44", prefix, allowed_destinations=("1",)), "To", prefix)
+        self.assertEqual(self.refused("+1555", "freetdm/1/a/", denied_destinations=("1900",)), "")
+        keys = {"allowed_gateways": ("freetdm/1/a/",), "allowed_destinations": ("44",)}
+        self.assertEqual(self.refused("+44", "freetdm/1/a/", **keys), "")
+
     def test_does_not_include_an_access_code_that_the_operator_lists(self):
         keys = {
             "allowed_gateways": ("sofia/gateway/a/99#", "sofia/gateway/b/*"),
