@@ -169,7 +169,7 @@ class Engine:
         position, streams = await self._log.open_streams()
         for first in range(0, len(streams), READ_AT_ONCE):
             for recorded in await self._log.read_several(streams[first : first + READ_AT_ONCE]):
-                self._apply(recorded)
+                self._apply(recorded, news=False)
         self.running = True
         self._follow(position)
         for live in list(self._live.values()):
@@ -315,13 +315,16 @@ class Engine:
                 failures += 1
                 await sleep(self._clock, _backoff(failures, LONGEST_BACKOFF))
         del self._loading[stream]
-        for recorded in (*read, *loading.arrived):
+        for recorded in read:
+            self._apply(recorded, news=False)
+        for recorded in loading.arrived:
             self._apply(recorded)
         live = self._live.get(stream)
         if live is not None:
             self._changed(stream, live)
 
-    def _apply(self, recorded: Recorded) -> _Live | None:
+    def _apply(self, recorded: Recorded, *, news: bool = True) -> _Live | None:
+        """Take an event in; unless it is *news* it says nothing of how the gateways are doing now."""
         live = self._live.get(recorded.stream)
         if live is None:
             call = evolve(None, recorded.event)
@@ -333,7 +336,7 @@ class Engine:
         else:
             live.call = evolve(live.call, recorded.event) or live.call
         self.channels.apply(recorded.stream, recorded.event)
-        if self.running:
+        if news:
             self.gateways.apply(live.call, recorded.event, self._clock.seconds())
         return live
 

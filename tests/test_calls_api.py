@@ -1,6 +1,7 @@
 """What became of calls, over HTTP: records, lists, what is sent again, requests that are repeated."""
 
 import json
+from base64 import urlsafe_b64encode
 
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail, gatherResults
@@ -215,6 +216,22 @@ class Lists(OnALog):
             with self.subTest(query=query):
                 self.assertIn(why, self.refused(query))
 
+    def test_refuse_what_looks_like_a_next_and_is_none(self):
+        for text in (
+            '[NaN, "a"]',
+            '[-Infinity, "a"]',
+            f'[1{"0" * 400}, "a"]',
+            "[" * 9000,
+            r'[1.0, "\ud800"]',
+            r'[1.0, "a\u0000"]',
+            "[1.0, null]",
+            '[1.0, "a", 1]',
+            "1",
+        ):
+            forged = urlsafe_b64encode(text.encode()).decode().rstrip("=")
+            with self.subTest(text=text[:20]):
+                self.assertIn("After is not Valid", self.refused(f"After={forged}"))
+
     def test_are_continued_without_a_gap_or_a_double(self):
         for number in range(25):
             self.append(f"same moment {number}", request(f"s{number}"))
@@ -379,6 +396,20 @@ class Resending(Stories):
         self.assertEqual(world.process.server.engine.idle()["calls"], 0)
         self.assertEqual(len(world.switch.dialled), 1)
 
+    async def test_tells_nothing_of_how_gateways_are_doing_now(self):
+        world = self.world
+        world.application.answers.update(hangup=Answer(status=503))
+        call = await world.call(
+            "486", Gateways="sofia/gateway/dead/,sofia/gateway/dead/", GatewayTimeouts="2,2"
+        )
+        await world.closed(call)
+        world.kill()
+        world.start()
+        standing = world.process.server.engine.gateways
+        self.assertTrue((await self.resend(call))["Success"])
+        await world.until(lambda: len(self.kinds(call, CallClosed)) == 2)
+        self.assertEqual(standing.failures("sofia/gateway/dead/"), (0, 0.0))
+
     async def test_gives_up_anew_after_as_many_tries(self):
         world = self.world
         call = await self.given_up()
@@ -530,6 +561,23 @@ class Repeating(Stories):
         self.assertFalse(refused["Success"])
         _, replayed, answer = await self.post(FORM, **self.keyed("k"))
         self.assertEqual((replayed, answer["Success"]), (None, True))
+
+    async def test_finds_the_call_though_the_operator_would_refuse_it_by_now(self):
+        """The call was made; that a new one like it would be refused must not let its client think otherwise."""
+        first = await self.post(FORM, **self.keyed("k"))
+        self.world.kill()
+        self.world.config = Config(denied_destinations=(FORM["To"],))
+        self.world.start()
+        self.assertEqual(await self.post(FORM, **self.keyed("k")), (200, ["true"], first[2]))
+        _, replayed, other = await self.post({**FORM, "From": "7"}, **self.keyed("k"))
+        self.assertIsNone(replayed)
+        self.assertIn("Idempotency-Key is not Valid: 'k' came with other parameters before", other["Message"])
+        for more in ({}, self.keyed("new")):
+            _, _, refused = await self.post(FORM, **more)
+            self.assertIn(
+                "To is not Valid: '486' is a destination that may not be dialled", refused["Message"]
+            )
+        self.assertEqual(len(self.world.disk.streams), 1)
 
     async def test_takes_printable_keys_of_some_length_and_no_others(self):
         for good in ("x", "~" * 255, "a b", "{}"):

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -86,9 +86,13 @@ class Api:
         self.busy += 1
         try:
             key = _key(request)
-            uuid = self._new_uuid() if key is None else self._named(key)
-            event = call_requested(fields(request), uuid, self._check)
-            if await self._accepted(event, key):
+            given = fields(request)
+            if key is None:
+                event, replayed = call_requested(given, self._new_uuid(), self._check), False
+                await self._accept(event)
+            else:
+                event, replayed = await self._once(given, self._named(key), key)
+            if replayed:
                 request.setHeader(b"idempotent-replayed", b"true")
         except BadForm as error:
             return _answer(request, False, str(error))
@@ -104,26 +108,28 @@ class Api:
         """The RequestUUID of what this client calls *key*."""
         return str(uuid5(uuid5(KEYS, self._config.auth_id), key))
 
-    async def _accepted(self, event: CallRequested, key: str | None) -> bool:
-        """Have *event* on record; returns whether it was there already, under the same key.
+    async def _once(self, given: Mapping[str, str], uuid: str, key: str) -> tuple[CallRequested, bool]:
+        """Have the request on record; returns it, and whether it was there already under the same key.
 
-        Raises BadForm if another request has the key, and what the log raises.
+        Raises BadForm if it is refused or another one has the key, and what the log raises.
         """
         for _ in range(MAX_TRIES):
             try:
+                event = call_requested(given, uuid, self._check)
                 await self._accept(event)
-            except Conflict:
-                if key is None:
+            except (BadForm, Conflict) as error:
+                recorded = await self._log.read(uuid)
+                if recorded:  # whatever may be dialled by now: it was accepted then
+                    event = call_requested(given, uuid, _anything)
+                    if recorded[0].event == event:
+                        return event, True
+                    raise bad("Idempotency-Key", key, "came with other parameters before") from None
+                if isinstance(error, BadForm):
                     raise
+                # else: it was forgotten between the two, and the key is free again
             else:
-                return False
-            recorded = await self._log.read(event.request_uuid)
-            if recorded:
-                if recorded[0].event == event:
-                    return True
-                raise bad("Idempotency-Key", key, "came with other parameters before")
-            # else: it was forgotten between the two, and the key is free again
-        raise Conflict(f"call {event.request_uuid} comes and goes")
+                return event, False
+        raise Conflict(f"call {uuid} comes and goes")
 
     @app.route("/v0.1/Calls/", methods=["GET"], strict_slashes=False)
     async def calls(self, request: Request) -> bytes:
@@ -173,7 +179,7 @@ class Api:
         except NoSuchCall:
             return _unknown(request, uuid)
         except (Unwritable, Unreadable, Refused) as error:
-            log.error("callbacks of call {uuid} are not sent again: {error}", uuid=uuid, error=error)
+            log.error("callbacks of call {uuid!r} are not sent again: {error}", uuid=uuid, error=error)
             message = "Nothing is sent again: the event log cannot be written now"
             return _answer(request, False, message, status=503)
         finally:
@@ -213,6 +219,10 @@ class Api:
         if config.allowed_ips and not within(_peer(request.getClientAddress()), config.allowed_ips):
             return "IP Auth Failed"
         return ""
+
+
+def _anything(request: CallRequested) -> None:
+    """The check of a request that was accepted before."""
 
 
 def fields(request: Request) -> dict[str, str]:

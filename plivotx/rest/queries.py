@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -158,9 +159,10 @@ def _cursor(given: Mapping[str, str], name: str) -> Cursor | None:
         padded = value.encode("ascii") + b"=" * (-len(value) % 4)
         opened, stream = json.loads(urlsafe_b64decode(padded))
         cursor = float(opened), str(stream)
-    except (ValueError, TypeError):
+        stream.encode()  # no half characters, which no log could look for
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         cursor = None
-    if cursor is None or cursor_text(cursor) != value:
+    if cursor is None or not math.isfinite(cursor[0]) or "\0" in cursor[1] or cursor_text(cursor) != value:
         raise bad(name, value, "is not what an answer had as Next")
     return cursor
 
