@@ -113,7 +113,11 @@ class _Live:
         self.failures: dict[tuple[str, ...], int] = {}
         self.held: dict[tuple[str, ...], IDelayedCall] = {}
         self.waiters: list[tuple[int, Deferred[None]]] = []
-        self.deciding = False
+        self.deciding = 0
+        """Version that the call will have once the decisions are in the log that are on their way there."""
+        self.due: tuple[Command, ...] = ()
+        """What is due, as of `asked`."""
+        self.asked: Call | None = None
 
     def reached(self, version: int) -> Deferred[None]:
         """Fires when the state holds *version* events."""
@@ -293,7 +297,8 @@ class Engine:
 
     def _changed(self, stream: str, live: _Live) -> None:
         live.wake()
-        self._ask(live)
+        if live.call.version >= live.deciding:  # before, it is between decisions of one batch, or refused
+            self._ask(live)
         if live.call.closed:
             self._drop(live)
             self._live.pop(stream, None)
@@ -350,7 +355,7 @@ class Engine:
     def _ask(self, live: _Live) -> None:
         if not self.running:
             return
-        commands = {each.key: each for each in self._due(live.call) if not isinstance(each, Decide)}
+        commands = {each.key: each for each in self._due_now(live) if not isinstance(each, Decide)}
         for key in [each for each in live.running if each not in commands]:
             live.running[key].forget()
         for key in [each for each in live.held if each not in commands and each != _DECIDE]:
@@ -360,6 +365,12 @@ class Engine:
             if key not in live.running and key not in live.held:
                 self._start(live, key, command)
         self._decide(live)
+
+    def _due_now(self, live: _Live) -> tuple[Command, ...]:
+        """Everything due.  The same state gives the same answer, so it is asked once for each."""
+        if live.asked is not live.call:
+            live.asked, live.due = live.call, tuple(self._due(live.call))
+        return live.due
 
     def _due(self, call: Call) -> Iterator[Command]:
         """Everything due.  A policy that raises is logged, and the others are still asked."""
@@ -404,7 +415,7 @@ class Engine:
                 del live.running[key]
         if not live.call.closed and self.running:
             # Still due means that the handler changed nothing: wait longer each time, never spin.
-            if any(each.key == key for each in self._due(live.call)):
+            if any(each.key == key for each in self._due_now(live)):
                 self._hold(live, key, longest)
             self._ask(live)
 
@@ -423,20 +434,22 @@ class Engine:
         """Append, in one batch, all decisions that follow from the call's state and from each other."""
         if live.deciding or _DECIDE in live.held or live.call.closed:
             return
-        decisions = self._decisions(live.call)
+        decisions = self._decisions(live)
         if decisions:
-            live.deciding = True
+            live.deciding = live.call.version + len(decisions)
             work = Deferred.fromCoroutine(self._append_decisions(live, decisions))
             work.addErrback(self._unhandled)
 
-    def _decisions(self, call: Call) -> list[Event]:
+    def _decisions(self, live: _Live) -> list[Event]:
         decided: list[Event] = []
+        call, due = live.call, iter(self._due_now(live))
         for _ in range(MAX_DECISIONS):
-            first = next((each for each in self._due(call) if isinstance(each, Decide)), None)
+            first = next((each for each in due if isinstance(each, Decide)), None)
             if first is None:
                 return decided
             decided.append(first.event)
             call = evolve(call, first.event) or call
+            due = self._due(call)
         self.log_lines.error(
             "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided
         )
@@ -460,7 +473,7 @@ class Engine:
             )
             failed = True
         finally:
-            live.deciding = False
+            live.deciding = 0
         if self.running and not live.call.closed:
             if failed:
                 self._hold(live, _DECIDE, LOG_BACKOFF)

@@ -73,6 +73,48 @@ class EngineTests(SynchronousTestCase):
         self.advance()
         self.assertEqual(self.asked, [WATCH])
 
+    def test_between_the_decisions_of_one_batch_nobody_is_asked_again(self):
+        states = []
+
+        def policy(call):
+            states.append(call.version)
+            if not call.ended:
+                return [Decide(stream=STREAM, event=CallEnded(cause="X"))]
+            return [] if call.closed else [Decide(stream=STREAM, event=CallClosed())]
+
+        self.policies.append(policy)
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        self.assertEqual(self.names(), ["CallRequested", "CallEnded", "CallClosed"])
+        self.assertEqual(states, [1, 2, 3, 3])  # what follows from each decision, and what is so in the end
+
+    def test_a_fact_that_comes_while_decisions_are_on_their_way_is_asked_about_once_they_are_refused(self):
+        def policy(call):
+            if call.version == 1:
+                yield Decide(stream=STREAM, event=LimitReached(limit="TimeLimit", cause="X"))
+                yield Decide(stream=STREAM, event=CallEnded(cause="X"))
+            elif call.version == 2 and not call.attempts:
+                yield Decide(stream=STREAM, event=CallEnded(cause="X"))
+            elif call.attempts:
+                yield WATCH
+
+        self.policies.append(policy)
+        self.handlers[Watch] = self.handler
+        engine = self.engine()
+        log, append = self.log, self.log.append
+
+        def overtaken(stream, events, *more, **others):
+            if isinstance(events[0], LimitReached):
+                append(stream, [STARTED])
+            return append(stream, events, *more, **others)
+
+        self.patch(log, "append", overtaken)
+        engine.request(REQUEST)
+        self.advance()
+        self.assertEqual(self.names(), ["CallRequested", "AttemptStarted"])
+        self.assertEqual(self.asked, [WATCH])
+
     def test_what_is_no_longer_due_and_only_waited_is_forgotten(self):
         self.policies.append(lambda call: [] if call.attempts else [WATCH])
         self.handlers[Watch] = self.handler
