@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 MAX_LENGTH = 2048
@@ -11,6 +12,7 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 """What a host name may be; Twisted can't look up one with an underscore."""
 
 
+@lru_cache(maxsize=256)  # an application has few of them
 def complaint(url: str) -> str:
     """What is wrong with *url*, as the end of a sentence; empty if nothing is."""
     if len(url) > MAX_LENGTH:

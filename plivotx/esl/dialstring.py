@@ -66,6 +66,9 @@ _ONCE = str.maketrans(
 # priv_reload_words).  A pair of quotes in the middle hides them, and is gone after a clean-up.
 _LOOKED_FOR = re.compile(r"(?i)(?<=:)(?=_)|(?<=nested)(?=_vars)|(?<=mod)(?=_event)")
 
+_ORDINARY = re.compile(r"[A-Za-z0-9+*#.-]*")
+"""Of these characters nothing is refused or changed by what follows."""
+
 
 def value(name: str, text: str) -> str:
     r"""Return the form of *text* that sets the variable *name* to it, in the ``{}`` of an `originate` line.
@@ -74,6 +77,8 @@ def value(name: str, text: str) -> str:
     expanded later, or silently not be set), ``ARRAY::`` at the start; for CR and LF, which nothing needs; and
     for control characters, quotes and angle brackets where the value goes into a SIP message.
     """
+    if _ORDINARY.fullmatch(text):
+        return text
     _carriable(name, text)
     if "\r" in text or "\n" in text:
         raise Unsafe(name, "holds a line end")

@@ -26,20 +26,21 @@ def answer_limit(call: Call, config: Config) -> int:
 def originate(call: Call, number: int, config: Config) -> Originate:
     """The command that makes attempt *number* (from 1) of a call."""
     request = call.request
+    gateway = call.gateways[number - 1]
     ring = None
     if request.hangup_on_ring is not None:
         ring = (request.hangup_on_ring + config.backstop_margin, RING_CAUSE)
     return Originate(
         stream=call.uuid,
         number=number,
-        gateway=call.gateways[number - 1],
+        gateway=gateway,
         channel=channel_uuid(call.uuid, "A", number),
         to_number=request.to_number,
         caller_id_number=request.from_number,
         caller_id_name=request.caller_name,
         ring_backstop=ring,
         answer_backstop=(answer_limit(call, config) + config.backstop_margin, TIME_CAUSE),
-        progress_timeout=config.rules(call.gateways[number - 1].prefix).progress_timeout,
+        progress_timeout=config.rules(gateway.prefix).progress_timeout,
         send_digits=request.send_digits,
         early_digits=request.early_digits,
         early_margin=config.backstop_margin,

@@ -6,6 +6,7 @@ gives no better promise.  An event of no concern changes nothing.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -160,6 +161,7 @@ class Call(msgspec.Struct, frozen=True):
         return [each for each in self.request.gateways for _ in range(each.tries)]
 
 
+@lru_cache(maxsize=1024)
 def channel_uuid(request_uuid: str, leg: str, attempt: int) -> str:
     """The channel's UUID: derived, so that whoever has the log knows it before FreeSWITCH does.
 

@@ -265,8 +265,9 @@ def _urlencoded(text: bytes, what: str = "body") -> Iterator[tuple[str, str]]:
     if text.count(b"&") >= MAX_FIELDS:
         raise BadForm(f"The {what} has more than {MAX_FIELDS} fields")
     for piece in filter(None, text.replace(b"+", b" ").split(b"&")):
-        name, _, value = (unquote_to_bytes(each) for each in piece.partition(b"="))
-        yield _text("The name of a field", name), _text(ascii(name.decode("utf-8", "replace")), value)
+        before, _, after = piece.partition(b"=")
+        name = _text(unquote_to_bytes(before))
+        yield name, _text(unquote_to_bytes(after), name)
 
 
 def _multipart(body: bytes, boundary: str) -> Iterator[tuple[str, str]]:
@@ -282,16 +283,18 @@ def _multipart(body: bytes, boundary: str) -> Iterator[tuple[str, str]]:
     try:
         for part in parser:
             if not part.filename:
-                yield part.name, _text(ascii(part.name), part.raw)
+                yield part.name, _text(part.raw, part.name)
     except multipart.MultipartError as error:
         raise BadForm(f"The body is no form: {error}") from None
 
 
-def _text(name: str, value: bytes) -> str:
+def _text(value: bytes, name: str | None = None) -> str:
+    """The value of the field with this *name*; without one it is itself the name of a field."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadForm(f"{name[:80]} is not UTF-8") from None
+        what = "The name of a field" if name is None else ascii(name)[:80]
+        raise BadForm(f"{what} is not UTF-8") from None
 
 
 def _header(request: Request, name: bytes) -> str:

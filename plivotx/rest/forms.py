@@ -115,9 +115,12 @@ def _gateways(fields: Mapping[str, str]) -> tuple[Gateway, ...]:
 
 def _list(fields: Mapping[str, str], name: str) -> list[str]:
     """The entries of a comma list, without outer blanks; one in quotes may hold commas (``'PCMA,PCMU'``)."""
+    text = _text(fields, name, MAX_LIST)
+    if "'" not in text and '"' not in text:
+        return [each.strip() for each in text.split(",")]
     entries = [""]
     quote = ""
-    for character in _text(fields, name, MAX_LIST):
+    for character in text:
         if quote:
             if character == quote:
                 quote = ""
