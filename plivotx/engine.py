@@ -8,7 +8,7 @@ the same question is asked, so there is no recovery mode.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plivotx.commands import Command, Decide
-from plivotx.events import CallbackRenewed, CallRequested, Event
+from plivotx.events import CallbackRenewed, CallRequested, Event, HangupRequested
 from plivotx.log.interface import Conflict, Log, Position, Recorded, Refused, Unreadable, Unwritable
 from plivotx.policies import Policy
 from plivotx.projections.call import Call, evolve
@@ -33,12 +33,16 @@ LOG_BACKOFF = 1.0
 """The longest of these if it was the log that failed: a limit may be waiting to be recorded."""
 READ_AT_ONCE = 500
 """Open calls that are read by one query at the start."""
-RENEWING = 5
-"""How often it is tried to renew callbacks of a call that goes on meanwhile."""
+ASKING = 5
+"""How often it is tried to record what a client asks of a call that goes on meanwhile."""
 
 
 class NoSuchCall(Exception):
     """No call of this name is on record."""
+
+
+class NothingToHangUp(Exception):
+    """The call has ended, or goes on without the channel that is meant."""
 
 
 class NothingToRenew(Exception):
@@ -99,6 +103,8 @@ class Ticket:
         if not self._sent and self._work is not None:
             self._work.cancel()
 
+
+_Asked = TypeVar("_Asked", bound=Event)
 
 Handler = Callable[[Any, Ticket], Awaitable[Sequence[Event]]]
 """Does one kind of command.  What it returns is recorded; it may record on the way as well."""
@@ -211,23 +217,46 @@ class Engine:
         Returns their keys once that is durable.  Raises `NoSuchCall`, `NothingToRenew`, `Conflict` (the call
         goes on too fast), `Unreadable` or `Unwritable`.
         """
-        for _ in range(RENEWING):
+
+        def renewed(call: Call) -> Sequence[CallbackRenewed]:
+            given_up = [each.what.key for each in call.owed if each.given_up]
+            keys = [each for each in given_up if key in ("", each)]
+            if not keys:
+                raise NothingToRenew(_nothing_to_renew(key, given_up))
+            return [CallbackRenewed(key=each, renewal=call.renewals + 1) for each in keys]
+
+        return tuple(each.key for each in await self._asked(stream, renewed))
+
+    async def hang_up(self, cause: str, *, stream: str = "", channel: str = "") -> None:
+        """Have a call ended: the one with this *stream*, or the one whose channel *channel* is up.
+
+        Returns once that is durable.  Raises `NoSuchCall`, `NothingToHangUp`, `Conflict` (the call goes on too
+        fast), `Unreadable` or `Unwritable`.
+        """
+
+        def wanted(call: Call) -> Sequence[HangupRequested]:
+            if call.ended or (channel and (call.up is None or call.up.channel != channel)):
+                raise NothingToHangUp(f"there is nothing to hang up of call {call.uuid!r}")
+            return [] if call.hangup else [HangupRequested(cause=cause)]
+
+        await self._asked(stream or self.channels.stream(channel) or "", wanted)
+
+    async def _asked(self, stream: str, wanted: Callable[[Call], Sequence[_Asked]]) -> Sequence[_Asked]:
+        """Record the decisions that *wanted* makes of a call as it is now, which may be closed."""
+        for _ in range(ASKING):
             call: Call | None = None
             for recorded in await self._log.read(stream):
                 call = evolve(call, recorded.event)
             if call is None:
                 raise NoSuchCall(f"there is no call {stream!r}")
-            given_up = [each.what.key for each in call.owed if each.given_up]
-            keys = tuple(each for each in given_up if key in ("", each))
-            if not keys:
-                raise NothingToRenew(_nothing_to_renew(key, given_up))
-            renewed = [CallbackRenewed(key=each, renewal=call.renewals + 1) for each in keys]
+            decisions = wanted(call)
             try:
-                await self._log.append(stream, renewed, expected=call.version)
+                if decisions:
+                    await self._log.append(stream, decisions, expected=call.version)
             except Conflict:
                 continue
-            return keys
-        raise Conflict(f"call {stream!r} went on too fast to renew its callbacks")
+            return decisions
+        raise Conflict(f"call {stream!r} went on too fast to record what was asked of it")
 
     def tell(self, channel: str, event: Event) -> Deferred[int]:
         """Record a fact about a channel; one that belongs to no open call is dropped."""

@@ -319,6 +319,12 @@ class CallbackGivenUp(Decision, frozen=True, kw_only=True):
     why: str
 
 
+class HangupRequested(Decision, frozen=True, kw_only=True):
+    """A client asked for the end of a call that had not ended: what is up is hung up, nothing more is dialled."""
+
+    cause: str
+
+
 class CallbackRenewed(Decision, frozen=True, kw_only=True):
     """A callback that was given up is to be sent again, as an operator asked; its tries are counted anew."""
 
@@ -457,6 +463,7 @@ _CLASSES: tuple[type[Event], ...] = (
     AttemptSkipped,
     AttemptFailed,
     LimitReached,
+    HangupRequested,
     CallbackOwed,
     CallbackGivenUp,
     CallbackRenewed,
@@ -486,6 +493,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     | AttemptSkipped
     | AttemptFailed
     | LimitReached
+    | HangupRequested
     | CallbackOwed
     | CallbackGivenUp
     | CallbackRenewed

@@ -78,7 +78,15 @@ class Plivotx:
             clock=clock,
         )
         self.driving.attach(self.engine)
-        self.api = Api(config, self.engine.request, carriable(config), new_uuid, log, self.engine.renew)
+        self.api = Api(
+            config,
+            self.engine.request,
+            carriable(config),
+            new_uuid,
+            log,
+            self.engine.renew,
+            self.engine.hang_up,
+        )
 
     async def start(self) -> None:
         """Load the open calls and connect to the switches."""

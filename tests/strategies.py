@@ -92,6 +92,7 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
     events.LimitReached: st.builds(
         events.LimitReached, limit=st.sampled_from(("HangupOnRing", "TimeLimit")), cause=causes
     ),
+    events.HangupRequested: st.builds(events.HangupRequested, cause=causes),
     events.CallbackOwed: st.builds(
         events.CallbackOwed,
         key=callback_keys,

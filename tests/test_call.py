@@ -42,6 +42,7 @@ from plivotx.events import (
     DocumentFetched,
     Event,
     Gateway,
+    HangupRequested,
     JobFailed,
     LimitReached,
     Redirected,
@@ -502,6 +503,78 @@ class Limits(SynchronousTestCase):
         self.assertEqual(
             [each.cause for each in due(call) if isinstance(each, HangUp)], ["ORIGINATOR_CANCEL"]
         )
+
+
+class HangingUp(SynchronousTestCase):
+    ASKED = HangupRequested(cause="NORMAL_CLEARING")
+
+    def kinds(self, call: Call) -> set[type[Command]]:
+        return {type(each) for each in due(call)}
+
+    def test_of_a_call_that_nobody_was_dialled_for_ends_it(self):
+        call, decided = settle(evolve(evolve(None, request(3)), self.ASKED))
+        self.assertEqual(decided[0], CallEnded(cause="NORMAL_CLEARING"))
+        self.assertEqual(self.kinds(call), {PostCallback})
+
+    def test_between_two_gateways_ends_the_call(self):
+        failed = AttemptFailed(channel=FIRST, cause="USER_BUSY", why="")
+        call = evolve(None, request(3))
+        for event in (started(), ended("USER_BUSY"), failed, self.ASKED):
+            call = evolve(call, event)
+        _, decided = settle(call)
+        self.assertEqual(decided[0], CallEnded(cause="NORMAL_CLEARING"))
+
+    def test_at_every_point_of_an_attempt_hangs_up_and_keeps_no_other_limit(self):
+        of = request(3, hangup_on_ring=9, send_digits="1", send_on_preanswer=True)
+        for before in ((), (rang(),), (answered(),), (rang(), answered())):
+            call = lived(started(), *before, self.ASKED, of=of)
+            (hang_up,) = [each for each in due(call) if isinstance(each, HangUp)]
+            self.assertEqual((hang_up.channel, hang_up.cause), (FIRST, "NORMAL_CLEARING"))
+            self.assertLessEqual(self.kinds(call), {HangUp, Watch, PostCallback})
+
+    def test_of_an_attempt_that_did_not_ring_is_followed_by_no_other(self):
+        for end in (ended("NORMAL_CLEARING"), ended("USER_BUSY"), JobFailed(channel=FIRST, cause="X")):
+            call = evolve(evolve(evolve(None, request(3)), started()), self.ASKED)
+            _, decided = settle(evolve(call, end))
+            self.assertEqual([type(each) for each in decided[:2]], [AttemptFailed, CallEnded])
+            self.assertIn("no other gateway is tried, for the call is to be hung up", decided[0].why)
+            self.assertEqual(decided[1].cause, "NORMAL_CLEARING")
+
+    def test_stops_the_script_and_a_cause_that_came_first_stays(self):
+        document = DocumentFetched(number=1, body=DOCUMENT)
+        before = lived(started(), answered(), document)
+        self.assertIn(Step, self.kinds(before))
+        self.assertEqual(self.kinds(evolve(before, self.ASKED)), {HangUp, Watch})
+        for first in (
+            ScriptEnded(cause="USER_BUSY", why="Hangup"),
+            LimitReached(limit="TimeLimit", cause="USER_BUSY"),
+        ):
+            call = lived(started(), answered(), first, self.ASKED)
+            self.assertEqual([each.cause for each in due(call) if isinstance(each, HangUp)], ["USER_BUSY"])
+
+    def test_is_asked_for_once_and_not_after_the_end(self):
+        call = evolve(evolve(None, request()), self.ASKED)
+        self.assertEqual(evolve(call, HangupRequested(cause="USER_BUSY")).hangup, self.ASKED)
+        over = evolve(evolve(None, request()), CallEnded(cause="USER_BUSY"))
+        self.assertIsNone(evolve(over, self.ASKED).hangup)
+
+    @given(_requests, st.lists(_facts, max_size=8), st.integers(0, 8), st.data())
+    def test_wherever_it_comes_nobody_is_dialled_after_it_and_the_call_ends(self, first, facts, place, data):
+        call, _ = settle(evolve(None, first))
+        for fact in facts[:place]:
+            call, _ = settle(evolve(call, fact))
+        over = call.ended is not None
+        call, _ = settle(evolve(call, self.ASKED))
+        for fact in facts[place:]:
+            call, _ = settle(evolve(call, fact))
+            self.assertNotIn(Originate, self.kinds(call))
+        for _ in range(60):
+            for command in due(call)[:1]:
+                self.assertNotIsInstance(command, Originate)
+                for event in outcome(command, data):
+                    call, _ = settle(evolve(call, event))
+        self.assertIsNotNone(call.ended)
+        self.assertTrue(over or call.hangup)
 
 
 class Callbacks(SynchronousTestCase):

@@ -782,6 +782,12 @@ DEFECTS = {
         "the cause of an earlier attempt is told",
         "call_page.Defects.test_4_and_6_when_all_are_refused_the_cause_is_the_last_ones_and_there_is_no_call_uuid",
     ),
+    5: (
+        "HangupCall before the ringing makes the server dial the next gateway",
+        "hangup.Faults.test_one_that_is_dialled_and_does_not_ring_is_not_tried_through_the_next_gateway",
+        "hangup.Faults.test_one_that_waits_for_its_switch_ends_at_once_and_is_never_dialled",
+        "call.HangingUp.test_wherever_it_comes_nobody_is_dialled_after_it_and_the_call_ends",
+    ),
     6: (
         "whether a refused call has a CallUUID is chance",
         "call_page.Defects.test_4_and_6_when_all_are_refused_the_cause_is_the_last_ones_and_there_is_no_call_uuid",
@@ -923,7 +929,6 @@ DEFECTS = {
     ),
 }
 ELSEWHERE = {
-    5: "HangupCall before the ringing: there is no such endpoint yet",
     14: "CallUUID, RecordFile, Url of the endpoints that control calls: there are none yet",
     34: "DialHangupCause: there is no Dial yet",
     36: "HangupUrl of incoming calls: there are none yet",

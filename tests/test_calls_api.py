@@ -72,7 +72,7 @@ class OnALog(SynchronousTestCase):
         self.serve(Config())
 
     def serve(self, config):
-        api = Api(config, fail, lambda event: None, lambda: "uuid", self.log, fail)
+        api = Api(config, fail, lambda event: None, lambda: "uuid", self.log, fail, fail)
         self.web = StubTreq(api.app.resource())
 
     def append(self, stream, *events):

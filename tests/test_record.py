@@ -28,6 +28,7 @@ from plivotx.events import (
     DocumentFetched,
     Event,
     Gateway,
+    HangupRequested,
     JobFailed,
     LimitReached,
     ScriptEnded,
@@ -316,6 +317,11 @@ class HangingUp(SynchronousTestCase):
         self.assertEqual(
             who(started(1), ScriptEnded(cause="NORMAL_CLEARING", why="Hangup"), end), ["plivotx"]
         )
+        asked = HangupRequested(cause="NORMAL_CLEARING")
+        self.assertEqual(
+            who(started(1), asked, ended("NORMAL_CLEARING", 1, sip_side="send_cancel")), ["plivotx"]
+        )
+        self.assertEqual(sentence(asked), "A client asks for the end of the call (NORMAL_CLEARING).")
         self.assertEqual(who(started(1)), [None])
         self.assertEqual(who(started(1), JobFailed(channel="c1", cause="INVALID_GATEWAY")), ["unknown"])
 
@@ -404,7 +410,7 @@ class Sentences(SynchronousTestCase):
             "JobFailed", "LimitReached", "DocumentFetched", "DocumentFailed", "StepStarted", "StepEnded",
             "VerbEnded", "VerbAbandoned", "ScriptEnded", "CallbackOwed", "CallbackDelivered", "CallbackFailed",
             "CallbackGivenUp", "CallbackRenewed", "CallEnded", "CallClosed", "AttemptSkipped", "VerbRound",
-            "Redirected",
+            "Redirected", "HangupRequested",
         }  # fmt: skip
         self.assertLessEqual(told, set(BY_NAME))
         for name in told:

@@ -58,7 +58,13 @@ class Recorder:
 
 def api(config=None, accept=None, check=lambda event: None):
     return Api(
-        config or Config(), accept or Recorder(), check, new_uuid=lambda: UUID, log=MemoryLog(), renew=fail
+        config or Config(),
+        accept or Recorder(),
+        check,
+        new_uuid=lambda: UUID,
+        log=MemoryLog(),
+        renew=fail,
+        hang_up=fail,
     )
 
 

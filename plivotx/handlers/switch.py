@@ -52,6 +52,8 @@ PARK_AGAIN = 1.0
 """Seconds after which a channel is looked at that was answered and is not known to be parked."""
 KILL_AGAIN = 5.0
 """Seconds after which a channel that was to be hung up is hung up again."""
+KILL_SOON = 0.2
+"""The same for a channel that the switch has not made yet."""
 UNREACHABLE = "NETWORK_OUT_OF_ORDER"
 """Hangup cause of a call that could not be dialled because no switch was connected."""
 GRACE = 60.0
@@ -69,6 +71,7 @@ class SwitchHandlers:
         self._gates = {name: DeferredSemaphore(UNWRITTEN) for name in switches}
         self._seen: set[str] = set()  # channels that exist, by their events
         self._unwritten: set[str] = set()  # decided to be dialled, not yet written
+        self._called_off: set[str] = set()  # of these, those that are not to be dialled any more
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
         self._ends: dict[str, list[Deferred[None]]] = {}
         self._watched: set[str] = set()  # channels that Watch is running for
@@ -99,6 +102,7 @@ class SwitchHandlers:
         return {
             "seen": len(self._seen),
             "unwritten": len(self._unwritten),
+            "called off": len(self._called_off),
             "written": len(self._written),
             "ends": len(self._ends),
             "watched": len(self._watched),
@@ -138,13 +142,17 @@ class SwitchHandlers:
                     await ticket.record(started, line)
                     return ()
                 await ticket.record(started)
-                if not await self._wait_up(switch, self._config.dial_patience):
+                connected = await self._wait_up(switch, self._config.dial_patience)
+                if channel in self._called_off:
+                    return ()
+                if not connected:
                     await ticket.record(JobFailed(channel=channel, cause=UNREACHABLE))
                     return ()
                 taken = switch.bgapi(line, job=channel)
                 self._written[channel] = switch.epoch
             finally:
                 self._unwritten.discard(channel)
+                self._called_off.discard(channel)
                 self._next_turn(switch)
             try:
                 reply = await taken
@@ -224,18 +232,28 @@ class SwitchHandlers:
 
     async def hang_up(self, command: HangUp, ticket: Ticket) -> Sequence[Event]:
         """Kill the channel, again and again, until its end is on record."""
+        if command.channel in self._unwritten:
+            self._called_off.add(command.channel)
+            return (JobFailed(channel=command.channel, cause=command.cause),)
         switch = self._switches.get(command.switch)
         while switch is not None:
             await switch.when_up()
+            again = KILL_AGAIN
             try:
                 reply = await switch.api(f"uuid_kill {command.channel} {command.cause}")
-                if not reply.ok and command.channel not in self._unwritten:
+                if not reply.ok and self._to_come(switch, command.channel):
+                    again = KILL_SOON
+                elif not reply.ok:
                     attempt = ticket.call.attempt
                     await self._conclude(switch, command.channel, attempt.core if attempt else "", ticket)
             except Disconnected:
                 pass
-            await sleep(self._clock, KILL_AGAIN)
+            await sleep(self._clock, again)
         return (_missing(command.channel),)
+
+    def _to_come(self, switch: Switch, channel: str) -> bool:
+        """Whether the switch may be about to make this channel: it was told to, and has said nothing of it yet."""
+        return channel not in self._seen and self._written.get(channel) == switch.epoch
 
     async def step(self, command: Step, ticket: Ticket) -> Sequence[Event]:
         """Send the step if the channel does not carry its mark, then wait for its end."""

@@ -1,6 +1,6 @@
 """Dial: one attempt after the other until one rings, gives early media or answers; then the end.
 
-After that there is no further attempt, whatever the cause.  Before it every cause leads to the next one, but
+After that there is no further attempt, whatever the cause; nor is there once a client asked for the end.  Before it every cause leads to the next one, but
 for those that the operator lets end the search (`GatewayRules.stop_causes`).  Nor is there one after an attempt whose
 outcome was missed: it may have rung, and nobody is to be rung twice.
 """
@@ -57,7 +57,9 @@ def dial_out(config: Config) -> Policy:
         if call.ended:
             return
         if latest is None or latest.failed:
-            if _following(call) and not _stopped(call, config):
+            if call.hangup:
+                yield Decide(stream=call.uuid, event=CallEnded(cause=call.hangup.cause))
+            elif _following(call) and not _stopped(call, config):
                 yield originate(call, len(call.attempts) + 1, config)
             else:
                 yield Decide(stream=call.uuid, event=CallEnded(cause=latest.cause if latest else "NONE"))
@@ -120,6 +122,8 @@ def _why(call: Call, attempt: Attempt, config: Config) -> str:
     else:
         came = f"it ended with {end.cause} before it rang"
     following = _following(call)
+    if call.hangup:
+        return f"{came}; no other gateway is tried, for the call is to be hung up"
     if _stopped(call, config):
         return f"{came}; after this cause no other gateway is tried (stop_causes of {attempt.gateway})"
     if not following:

@@ -1,4 +1,7 @@
-"""Limits: when the first is reached while the channel is up, and only then, the channel is hung up."""
+"""Limits: when the first is reached while the channel is up, and only then, the channel is hung up.
+
+So it is when a client asks for that, and when the script is over.
+"""
 
 from collections.abc import Iterator
 
@@ -20,8 +23,13 @@ def keep_time(config: Config) -> Policy:
         up = call.up
         if up is None:
             return
+        cause = _cause(call)
+        if cause:
+            yield HangUp(stream=call.uuid, channel=up.channel, switch=up.switch, cause=cause)
+        if call.limits or call.hangup:
+            return
         from_ring = call.request.hangup_on_ring
-        if from_ring is not None and up.rang_at and not call.limits:
+        if from_ring is not None and up.rang_at:
             yield At(
                 stream=call.uuid,
                 switch=up.switch,
@@ -29,7 +37,7 @@ def keep_time(config: Config) -> Policy:
                 limit="HangupOnRing",
                 cause=RING_CAUSE,
             )
-        if call.request.early_digits and up.rang_at and not up.answered_at and not call.limits:
+        if call.request.early_digits and up.rang_at and not up.answered_at:
             # the switch's own time-out ended with the early media
             timeout = call.gateways[up.number - 1].timeout
             yield At(
@@ -39,7 +47,7 @@ def keep_time(config: Config) -> Policy:
                 limit="GatewayTimeouts",
                 cause=RINGING_CAUSE,
             )
-        if up.answered_at and not call.limits:
+        if up.answered_at:
             yield At(
                 stream=call.uuid,
                 switch=up.switch,
@@ -47,8 +55,14 @@ def keep_time(config: Config) -> Policy:
                 limit="TimeLimit",
                 cause=TIME_CAUSE,
             )
-        cause = call.limits[0].cause if call.limits else call.script.end.cause if call.script.end else ""
-        if cause:
-            yield HangUp(stream=call.uuid, channel=up.channel, switch=up.switch, cause=cause)
 
     return due
+
+
+def _cause(call: Call) -> str:
+    """With which cause the channel is to be hung up now; empty if it is not."""
+    if call.limits:
+        return call.limits[0].cause
+    if call.script.end:
+        return call.script.end.cause
+    return call.hangup.cause if call.hangup else ""

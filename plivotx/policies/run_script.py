@@ -73,7 +73,7 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         cut = any(isinstance(each, StepEnded) and each.cut for each in script.history)
         if gone and not script.history:
             return  # nothing had begun
-        if not gone and (call.limits or cut):
+        if not gone and (call.limits or call.hangup or cut):
             return  # it is being hung up, and will soon be gone
         if script.body is None:
             yield _fetch(call)

@@ -31,6 +31,7 @@ from plivotx.events import (
     DocumentFetched,
     Event,
     Gateway,
+    HangupRequested,
     JobFailed,
     LimitReached,
     Redirected,
@@ -132,6 +133,8 @@ class Call(msgspec.Struct, frozen=True):
     """How many events of its stream this state holds."""
     attempts: tuple[Attempt, ...] = ()
     limits: tuple[LimitReached, ...] = ()
+    hangup: HangupRequested | None = None
+    """A client asked for its end."""
     owed: tuple[Owed, ...] = ()
     script: Script = Script()
     ended: CallEnded | None = None
@@ -262,6 +265,10 @@ def _limit_reached(call: Call, event: LimitReached) -> _Fields:
     return {"limits": (*call.limits, event)}
 
 
+def _hangup_requested(call: Call, event: HangupRequested) -> _Fields:
+    return {} if call.hangup or call.ended else {"hangup": event}
+
+
 def _callback_owed(call: Call, event: CallbackOwed) -> _Fields:
     if any(each.what.key == event.key for each in call.owed):
         return {}
@@ -375,6 +382,7 @@ _CHANGES: dict[type[Event], Callable[[Call, Any], _Fields]] = {
     ChannelEnded: _channel_ended,
     JobFailed: _job_failed,
     LimitReached: _limit_reached,
+    HangupRequested: _hangup_requested,
     CallbackOwed: _callback_owed,
     CallbackDelivered: _callback_delivered,
     CallbackFailed: _callback_failed,

@@ -32,6 +32,7 @@ from plivotx.events import (
     DocumentFailed,
     DocumentFetched,
     Event,
+    HangupRequested,
     JobFailed,
     LimitReached,
     Redirected,
@@ -223,7 +224,7 @@ def _attempts(entries: Sequence[Entry]) -> list[_Attempt]:
             attempts.setdefault(
                 f"skipped {event.number}", _Attempt(event.number, event.gateway, why=event.why)
             )
-        elif isinstance(event, LimitReached | ScriptEnded):
+        elif isinstance(event, LimitReached | HangupRequested | ScriptEnded):
             for attempt in attempts.values():
                 if attempt.over is None:
                     attempt.ordered = attempt.ordered or event.cause
@@ -484,6 +485,7 @@ _SENTENCES: dict[type[Event], Callable[[Any, Mapping[str, int]], str]] = {
     ChannelEnded: _ended,
     JobFailed: _job_failed,
     LimitReached: lambda event, _: f"{event.limit} is reached; the call is hung up with {event.cause}.",
+    HangupRequested: lambda event, _: f"A client asks for the end of the call ({event.cause}).",
     DocumentFetched: lambda event, _: f"Document {event.number} was fetched ({len(event.body)} characters).",
     DocumentFailed: _document_failed,
     StepStarted: lambda event, _: f"Step {event.key} of the script begins ({event.kind}).",

@@ -29,11 +29,11 @@ from werkzeug.exceptions import HTTPException
 from zope.interface import provider
 
 from plivotx.config import Config, within
-from plivotx.engine import NoSuchCall, NothingToRenew
+from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
 from plivotx.events import CallRequested
 from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
 from plivotx.projections.record import record
-from plivotx.rest.forms import BadForm, Check, call_requested
+from plivotx.rest.forms import BadForm, Check, call_requested, hangup_wanted
 from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, shown
 
 log = Logger()
@@ -44,6 +44,8 @@ MAX_DISCARDED = 8 * MAX_BODY
 MAX_FIELDS = 200
 MAX_TRIES = 5
 """To record a request whose key is taken and free in turn."""
+HANGUP_CAUSE = "NORMAL_CLEARING"
+"""Of a call that a client hangs up."""
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 KEYS = UUID("c3a4d1f0-5b7e-4c39-9d0e-6a5f0b1c2d3e")
@@ -54,7 +56,7 @@ class Api:
     """The endpoints.
 
     *accept* records a request and fires once it is durable; *renew* has callbacks sent again that were given
-    up, the one with the key or all, and gives their keys (`plivotx.engine.Engine.renew`).
+    up, the one with the key or all, and gives their keys; *hang_up* has a call ended (`plivotx.engine.Engine`).
     """
 
     app = Klein()
@@ -67,6 +69,7 @@ class Api:
         new_uuid: Callable[[], str],
         log: Log,
         renew: Callable[[str, str], Awaitable[tuple[str, ...]]],
+        hang_up: Callable[..., Awaitable[None]],
     ) -> None:
         self._config = config
         self._accept = accept
@@ -74,6 +77,7 @@ class Api:
         self._new_uuid = new_uuid
         self._log = log
         self._renew = renew
+        self._hang_up = hang_up
         self.busy = 0
         """Requests that wait for the log."""
 
@@ -130,6 +134,28 @@ class Api:
             else:
                 return event, False
         raise Conflict(f"call {uuid} comes and goes")
+
+    @app.route("/v0.1/HangupCall/", methods=["POST"], strict_slashes=False)
+    async def hangup_call(self, request: Request) -> bytes:
+        """End a call, wherever it stands."""
+        refusal = self._refusal(request)
+        if refusal:
+            return _answer(request, False, refusal, status=401)
+        self.busy += 1
+        try:
+            request_uuid, call_uuid = hangup_wanted(fields(request))
+            await self._hang_up(HANGUP_CAUSE, stream=request_uuid, channel=call_uuid)
+        except BadForm as error:
+            return _told(request, False, str(error))
+        except (NoSuchCall, NothingToHangUp):
+            return _told(request, False, "Hangup Call Failed")
+        except (Unwritable, Unreadable, Refused) as error:
+            log.error("a call is not hung up: {error}", error=error)
+            message = "The call is not hung up: the event log cannot be written now"
+            return _told(request, False, message, status=503)
+        finally:
+            self.busy -= 1
+        return _told(request, True, "Hangup Call Executed")
 
     @app.route("/v0.1/Calls/", methods=["GET"], strict_slashes=False)
     async def calls(self, request: Request) -> bytes:
@@ -322,6 +348,10 @@ def _answer(
 ) -> bytes:
     answer = {"Success": success, "Message": message, "RequestUUID": request_uuid, **more}
     return _json(request, answer, status)
+
+
+def _told(request: Request, success: bool, message: str, status: int = 200) -> bytes:
+    return _json(request, {"Success": success, "Message": message}, status)
 
 
 def _listed(

@@ -70,6 +70,16 @@ def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -
     return event
 
 
+def hangup_wanted(fields: Mapping[str, str]) -> tuple[str, str]:
+    """RequestUUID and CallUUID of `POST /v0.1/HangupCall/`, one of them empty.  Raises BadForm."""
+    request_uuid, call_uuid = fields.get("RequestUUID", ""), fields.get("CallUUID", "")
+    if not (request_uuid or call_uuid):
+        raise BadForm("CallUUID or RequestUUID Parameter must be present")
+    if request_uuid and call_uuid:
+        raise BadForm("Both CallUUID and RequestUUID Parameters cannot be present")
+    return request_uuid, call_uuid
+
+
 def _text(fields: Mapping[str, str], name: str, longest: int = MAX_TEXT) -> str:
     value = fields.get(name, "")
     if len(value) > longest:

@@ -13,8 +13,10 @@ from plivotx.events import (
     CallRequested,
     ChannelEnded,
     Gateway,
+    HangupRequested,
     StepStarted,
 )
+from plivotx.rest.app import HANGUP_CAUSE
 from plivotx.testing import WALL
 from tests.simulation.world import CONFIG, SimulatedWorld
 
@@ -115,6 +117,18 @@ def failures_are_followed_soon(world: SimulatedWorld) -> Iterator[str]:
             late = following.at - ended.get(leg.uuid, following.at)
             if late > SOON + world.impairment(ended.get(leg.uuid, 0) - 1, following.at):
                 yield f"call {stream} dialled {following.prefix} {late:.1f} s after the attempt before it"
+
+
+def hangups_are_done_soon_and_nobody_is_dialled_after_them(world: SimulatedWorld) -> Iterator[str]:
+    asked = {each.stream: at for at, each in world.recorded if isinstance(each.event, HangupRequested)}
+    over = {each.stream: at for at, each in world.recorded if isinstance(each.event, CallEnded)}
+    for at, each in world.recorded:
+        if isinstance(each.event, AttemptStarted) and at > asked.get(each.stream, at):
+            yield f"call {each.stream} was dialled after a client had hung it up"
+    for stream, at in asked.items():
+        late = over.get(stream, at) - at
+        if not world.lossy and not world.restarted and late > SOON + world.impairment(at - 1, at + late):
+            yield f"call {stream} was hung up {late:.1f} s late"
 
 
 def digits_are_sent_once(world: SimulatedWorld) -> Iterator[str]:
@@ -253,6 +267,8 @@ def causes_are_true(world: SimulatedWorld) -> Iterator[str]:
             continue  # of the last attempt there never was a channel
         if over.get(dialled.uuid, dialled.at) < dialled.at:
             continue  # read by the switch when its end had been concluded: an orphan
+        if any(isinstance(each, HangupRequested) for each in world.events(stream)) and told == HANGUP_CAUSE:
+            continue  # whatever the last attempt came to before it could be hung up
         if dialled.uuid in ended and told != ended[dialled.uuid]:
             yield f"call {stream} ended with {told}, its channel with {ended[dialled.uuid]}"
 
@@ -313,6 +329,7 @@ CHECKS = (
     one_leg_is_up_at_a_time,
     nobody_is_tried_after_one_that_rang,
     failures_are_followed_soon,
+    hangups_are_done_soon_and_nobody_is_dialled_after_them,
     digits_are_sent_once,
     limits_are_kept,
     early_media_is_limited,

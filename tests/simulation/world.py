@@ -234,6 +234,9 @@ class SimulatedWorld(EmulatedWorld):
     # -- calls -------------------------------------------------------------------------------------
 
     def plan_calls(self) -> None:
+        clients = Random(
+            f"clients {self.seed}"
+        )  # dice of their own: the seeds' other stories stay as they were
         for number in range(self.dice.randint(1, 6)):
             params = {
                 "From": "1000",
@@ -255,6 +258,18 @@ class SimulatedWorld(EmulatedWorld):
             asked = Asked(at=self.dice.uniform(0.5, 60), params=params)
             self.asked.append(asked)
             self.clock.callLater(asked.at, self._ask, asked)
+            if clients.random() < 0.25:
+                later = clients.choice((0.0, 0.002, 0.02, 1.0, 5.0, 30.0)) + clients.uniform(0, 0.01)
+                self.clock.callLater(asked.at + later, self._hang_up, asked)
+
+    def _hang_up(self, asked: Asked) -> None:
+        """A client hangs up, by the RequestUUID; or by the CallUUID, once it was told that."""
+        if self.process is None or self._dying or not asked.accepted:
+            return
+        rung = [each for each in self.application.told("ring") if each["RequestUUID"] == asked.accepted]
+        form = {"CallUUID": rung[0]["CallUUID"]} if rung else {"RequestUUID": asked.accepted}
+        self.note(f"a client hangs up {form}")
+        self.process.post("/v0.1/HangupCall/", form).addErrback(lambda _: None)
 
     def _plan_list(self, params: dict[str, str]) -> None:
         """Several gateways, with everything that may be said of them."""
