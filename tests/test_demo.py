@@ -1,56 +1,170 @@
-"""The demo tells the story of one call and stops by itself."""
+"""The demo tells the story of four calls, stops everything that it started, and says what went wrong."""
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from plivotx.config import load
+from plivotx.demo import CONFIGURATION, IMPLIED, Line, Received, Style, shown, story
+from plivotx.projections.record import iso
+
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 90
 
 
-def run(*arguments, **environment):
-    """Run a Python to its end."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+class Running:
+    """The demo as a process, in a folder of its own."""
+
+    def __init__(self, folder, *arguments, **environment):
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self):
+        """Its output and complaints, once it has ended; and nothing of it is left."""
+        output, complaints = self.process.communicate(timeout=PATIENCE)
+        left = [str(each) for each in (self.folder / "var").iterdir()]
+        address = re.search(r"plivotx is started on 127\.0\.0\.1:(\d+)", output)
+        return output, complaints, left, address and int(address[1])
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Demo(SynchronousTestCase):
-    def test_tells_of_one_call_from_its_post_to_its_end(self):
-        ran = run("-m", "plivotx.demo", PLIVOTX_AUTH_ID="somebody", PLIVOTX_LOG="redis://nowhere.test:1/0")
-        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran.stdout)
-        lines = re.findall(r"^ *([0-9.]+) s  (log|application) +(\S+)(.*)$", ran.stdout, re.MULTILINE)
-        times = [float(at) for at, _, _, _ in lines]
-        self.assertEqual(times, sorted(times))
-        story = [what for _, where, what, _ in lines if where == "log"]
-        self.assertEqual((story[0], story[-1]), ("CallRequested", "CallClosed"))
-        self.assertEqual(
-            [what for _, where, what, _ in lines if where == "application"],
-            ["/ring/", "/answer/", "/hangup/"],
+    def setUp(self):
+        self.folder = Path(self.mktemp()).resolve()
+
+    def test_tells_of_four_calls_from_their_post_to_their_end(self):
+        demo = Running(
+            self.folder, "-m", "plivotx.demo", PLIVOTX_AUTH_ID="a", PLIVOTX_LOG="redis://nowhere.test:1/0"
         )
-        self.assertIn("/hangup/ hears CallStatus=completed HangupCause=NORMAL_CLEARING", ran.stdout)
+        output, complaints, left, port = demo.end()
+        self.assertEqual((demo.process.returncode, complaints, left), (0, "", []), output)
+        self.assertFalse(listens(port))
+        self.assertLessEqual(len(output.splitlines()), 80)
+        self.assertLessEqual(max(map(len, output.splitlines())), 118)
+        self.assertNotIn("\033", output)
+        calls = re.split(r"^\d\. ", output, flags=re.MULTILINE)[1:]
+        self.assertEqual(len(calls), 4)
+        for call in calls:
+            told = re.findall(r"^ *([0-9.]+) s  (\S+) ", call, re.MULTILINE)
+            self.assertEqual([float(at) for at, _ in told], sorted(float(at) for at, _ in told))
+            self.assertEqual((told[0][1], told[-1][1]), ("CallRequested", "CallClosed"))
+        for call, *said in zip(
+            calls,
+            ("Digits=42", "USER_BUSY", "HangupOnRing is reached", "TimeLimit is reached"),
+            ("You pressed", "no gateway is left", "ORIGINATOR_CANCEL", "ALLOTTED_TIMEOUT"),
+            ("gets POST /hangup/ CallStatus=completed",) * 4,
+            strict=True,
+        ):
+            for each in said:
+                self.assertIn(each, " ".join(call.split()))
 
     def test_says_what_is_wrong_when_the_server_cannot_start(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            place = Path(self.mktemp())
-            place.mkdir()
             script = f"from plivotx import demo; demo.free_port = lambda: {port}; demo.main()"
-            ran = run("-c", script, TMPDIR=str(place.resolve()))
-        self.assertEqual(ran.returncode, 1)
-        self.assertIn("plivotx cannot start", ran.stderr)
-        self.assertIn("the demo failed", ran.stderr.splitlines()[-1])
-        self.assertNotIn("Traceback", ran.stderr)
-        self.assertEqual(list(place.iterdir()), [])
+            demo = Running(self.folder, "-c", script)
+            _, complaints, left, _ = demo.end()
+        self.assertEqual((demo.process.returncode, left), (1, []))
+        self.assertIn("the demo failed: ", complaints)
+        self.assertIn("plivotx cannot start", complaints)
+        self.assertNotIn("Traceback", complaints)
+
+    def test_says_what_became_of_a_call_otherwise_than_it_should(self):
+        script = (
+            "from plivotx import demo; from msgspec.structs import replace;"
+            "demo.CALLS = (replace(demo.CALLS[1], cause='NORMAL_CLEARING'),); demo.main()"
+        )
+        demo = Running(self.folder, "-c", script)
+        output, complaints, left, _ = demo.end()
+        self.assertEqual((demo.process.returncode, left), (1, []), output)
+        self.assertEqual(
+            complaints,
+            "the demo failed: call 1 ended with USER_BUSY and the application was asked for hangup;"
+            " expected were NORMAL_CLEARING and hangup\n",
+        )
+
+    def test_leaves_nothing_behind_when_it_is_told_to_end(self):
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(signal=name):
+                demo = Running(self.folder / name.name, "-m", "plivotx.demo")
+                port = int(demo.process.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0])
+                end = time.monotonic() + PATIENCE
+                while not listens(port) and time.monotonic() < end:
+                    time.sleep(0.05)
+                demo.process.send_signal(name)
+                _, complaints, left, _ = demo.end()
+                self.assertEqual((demo.process.returncode, left), (1, []))
+                self.assertEqual(complaints, "the demo failed: it was told to end\n")
+                self.assertFalse(listens(port))
+
+
+class Configuration(SynchronousTestCase):
+    def test_is_a_switch_without_telephones_and_a_log_of_its_own_on_loopback(self):
+        loaded = load(str(CONFIGURATION), {})
+        self.assertEqual((loaded.warnings, loaded.notes), ((), ()))
+        self.assertEqual(
+            [(each.name, each.address) for each in loaded.config.switches], [("demo", "emulator")]
+        )
+        self.assertEqual(loaded.config.log, "sqlite:var/demo.sqlite")
+        self.assertEqual(loaded.config.http_address, "127.0.0.1:8088")
+
+
+class TheStory(SynchronousTestCase):
+    def record(self, *timeline):
+        return {
+            "Attempts": [{"Number": 1, "Why": "it was busy"}, {"Number": 2, "Why": None}],
+            "Timeline": [{"Time": iso(at), "Event": event, "Text": text} for at, event, text in timeline],
+        }
+
+    def test_is_told_in_order_without_what_only_repeats_its_neighbours(self):
+        record = self.record(
+            (1.0, "AttemptStarted", "Attempt 1 is dialled."),
+            (2.0, "ChannelEnded", "The channel of attempt 1 has ended: USER_BUSY."),
+            (2.0, "AttemptFailed", "Attempt 1 is over."),
+            *((3.0, event, "...") for event in sorted(IMPLIED)),
+            (4.0, "ChannelEnded", "The channel of attempt 2 has ended: NORMAL_CLEARING."),
+        )
+        received = [Received(3.5, "ring", {"CallStatus": "ringing", "From": "1"}, "<Response/>")]
+        self.assertEqual(
+            [(each.at, each.what, each.text) for each in story(record, received)],
+            [
+                (1.0, "AttemptStarted", "Attempt 1 is dialled."),
+                (2.0, "AttemptFailed", "Attempt 1 is over."),
+                (3.5, "> application", "gets POST /ring/ CallStatus=ringing\nanswers <Response/>"),
+                (4.0, "ChannelEnded", "The channel of attempt 2 has ended: NORMAL_CLEARING."),
+            ],
+        )
+
+    def test_is_folded_to_the_width_of_the_terminal(self):
+        lines = list(shown([Line(12.5, "CallEnded", "word " * 20)], 10.0, Style(60)))
+        self.assertTrue(lines[0].startswith("    2.50 s  CallEnded       word word"), lines[0])
+        self.assertTrue(all(len(each) <= 60 for each in lines))
+        self.assertEqual({each.index("word") for each in lines}, {28})
+        self.assertEqual("".join(lines).count("word"), 20)
+
+    def test_marks_what_the_application_gets_if_there_are_colours(self):
+        look = Style(80, "", "<", ">")
+        told, other = shown([Line(0, "> application", "a"), Line(0, "CallEnded", "b")], 0, look)
+        self.assertTrue(told.startswith("<") and told.endswith("a>"))
+        self.assertTrue(other.startswith("> ") and other.endswith("b>"))

@@ -191,6 +191,7 @@ class Switch:
             "dead": (
                 farends.Step(0, "unreachable", "NORMAL_TEMPORARY_FAILURE"),
             ),  # the port is closed: ICMP says so
+            "busy": (farends.Step(0, "refuse", "USER_BUSY"),),
             "silent": farends.SILENT,
             "trying": farends.TRYING,
         }

@@ -496,9 +496,7 @@ _SENTENCES: dict[type[Event], Callable[[Any, Mapping[str, int]], str]] = {
     VerbAbandoned: lambda event, _: (
         f"Verb {event.verb + 1} of document {event.document} was abandoned: {event.why}."
     ),
-    ScriptEnded: lambda event, _: (
-        f"The script is over, with {event.cause} for a call that is still up: {event.why}."
-    ),
+    ScriptEnded: lambda event, _: f"The script is over ({event.cause}): {event.why}.",
     CallbackOwed: lambda event, _: f"The application is to be told: {event.key}, at {event.url}.",
     CallbackDelivered: lambda event, _: (
         f"The application was told: {event.key}, at try {event.attempt} (status {event.status})."
