@@ -210,11 +210,18 @@ class Stories:
 
     async def test_variables_of_the_client_are_on_the_channel(self):
         call = await self.world.call(
-            "100", ExtraDialString=r"bridge_early_media=true,mine='it is, x',sip_h_X-A=1\,2", TimeLimit="2"
+            "100",
+            ExtraDialString=r"bridge_early_media=true,mine='it is, x',sip_h_X-A=1\,2,sip_h_Diversion=<sip:+1@a>;x=1",
+            TimeLimit="2",
         )
         await self.world.recorded(call, ChannelAnswered)
         (channel,) = await self.world.channels()
-        for name, value in (("bridge_early_media", "true"), ("mine", "it is, x"), ("sip_h_X-A", "1,2")):
+        for name, value in {
+            "bridge_early_media": "true",
+            "mine": "it is, x",
+            "sip_h_X-A": "1,2",
+            "sip_h_Diversion": "<sip:+1@a>;x=1",
+        }.items():
             self.assertEqual(await self.world.variable(channel, name), value)
         await self.world.closed(call)
 

@@ -29,6 +29,14 @@ from plivotx.testing import SELF, Answer, EmulatedWorld
 from tests.test_callbacks import ANSWERED, ENDED, GONE, LOADED, RANG, STARTED, UUID, call
 
 BUSY = (Step(0, "refuse", "USER_BUSY"),)
+ORDERS = (
+    {},
+    {"swap": 1.0},
+    {"job_delay": 3.0},
+    {"swap": 1.0, "job_delay": 3.0, "twice": {"*": 1.0}},
+    {"lose": {"BACKGROUND_JOB": 1.0}},
+)
+"""Of the failed job and the end of its channel: either first, late, twice, or one alone."""
 FOREIGN = "Zoë مرحبا 电话 📞"
 
 
@@ -211,6 +219,15 @@ class Told(Calls):
         for name in ("Channel-Name", "Answer-State", "variable_mine", "variable_nosuch"):
             self.assertEqual(hangup[name], "", name)
 
+    async def test_extra_fs_vars_of_a_refused_call_do_not_depend_on_what_tells_of_it_first(self):
+        for faults in ORDERS:
+            world = self.start(Config(extra_fs_vars=("variable_sip_term_status", "variable_mine")))
+            for name, value in faults.items():
+                setattr(world.switch.faults, name, value)
+            await world.closed(await world.call("486", ExtraDialString="mine=7"))
+            (hangup,) = world.application.told("hangup")
+            self.assertEqual((hangup["variable_sip_term_status"], hangup["variable_mine"]), ("486", "7"))
+
     async def test_extra_fs_vars_are_found_out_after_a_restart(self):
         world = self.start(Config(extra_fs_vars=("variable_mine",)))
         call = await world.call("101", ExtraDialString="mine=7", TimeLimit="5")
@@ -252,7 +269,7 @@ class Told(Calls):
         await world.closed(
             await world.call(
                 "101",
-                ExtraDialString="sip_h_Diversion=sip:+4930123@carrier.test;reason=no-answer",
+                ExtraDialString='sip_h_Diversion="Zoë" <sip:+4930123@carrier.test>;reason=no-answer',
                 TimeLimit="1",
             )
         )
@@ -319,22 +336,13 @@ class Defects(Calls):
         self.assertEqual(self.one_at_a_time(), 3)
         return events
 
-    ORDERS = (
-        {},
-        {"swap": 1.0},
-        {"job_delay": 3.0},
-        {"swap": 1.0, "job_delay": 3.0, "twice": {"*": 1.0}},
-        {"lose": {"BACKGROUND_JOB": 1.0}},
-    )
-    """Of the failed job and the end of the channel: either first, late, twice, or one alone."""
-
     async def test_2_a_refused_attempt_leads_to_one_other_whatever_tells_of_it_first(self):
-        for faults in self.ORDERS:
+        for faults in ORDERS:
             with self.subTest(faults=faults):
                 await self.refused_twice(script("101"), **faults)
 
     async def test_3_the_attempt_that_rings_after_refused_ones_has_its_callbacks(self):
-        for faults in self.ORDERS:
+        for faults in ORDERS:
             with self.subTest(faults=faults):
                 events = await self.refused_twice(script("101"), **faults)
                 channel = of(events, ChannelAnswered)[0].channel
@@ -344,7 +352,7 @@ class Defects(Calls):
                 self.assertEqual(hangup["HangupCause"], "ALLOTTED_TIMEOUT")
 
     async def test_4_and_6_when_all_are_refused_the_cause_is_the_last_ones_and_there_is_no_call_uuid(self):
-        for faults in self.ORDERS:
+        for faults in ORDERS:
             with self.subTest(faults=faults):
                 await self.refused_twice((Step(0, "refuse", "UNALLOCATED_NUMBER"),), **faults)
                 (hangup,) = self.world.application.told("hangup")
@@ -758,6 +766,7 @@ EXTRA = (
     "call_page.Told.test_extra_fs_vars_have_the_values_of_the_moment",
     "call_page.Told.test_extra_fs_vars_replace_nothing_of_ours",
     "call_page.Told.test_extra_fs_vars_are_empty_where_there_was_no_channel",
+    "call_page.Told.test_extra_fs_vars_of_a_refused_call_do_not_depend_on_what_tells_of_it_first",
     "call_page.Told.test_extra_fs_vars_are_found_out_after_a_restart",
     "call_page.Told.test_extra_fs_vars_go_with_no_later_document",
 )

@@ -117,15 +117,20 @@ class Values(SynchronousTestCase):
             refused(self, "x", dialstring.value, "x", text)
 
     def test_what_would_break_a_sip_message(self) -> None:
-        for name in (
-            "sip_h_X-A",
-            "SIP_from_display",
-            "origination_caller_id_name",
-            "effective_caller_id_number",
-        ):
-            for text in ("a\tb", "\x01", "\x7f", "\x85", 'Bob" <sip:evil@x>', "<", ">", "a\r\nX-Evil: 1"):
+        control = ("a\tb", "\x01", "\x7f", "\x85", "a\r\nX-Evil: 1")
+        for name, texts in {
+            "sip_h_X-A": control,
+            "SIP_H_Diversion": control,
+            **dict.fromkeys(
+                ("SIP_from_display", "origination_caller_id_name", "effective_caller_id_number"),
+                (*control, 'Bob" <sip:evil@x>', "<", ">"),
+            ),
+        }.items():
+            for text in texts:
                 refused(self, name, dialstring.value, name, text)
                 refused(self, name, dialstring.setvar, CHANNEL, name, text)
+        diversion = '"Bob"<sip:+1@x>;reason=no-answer'
+        self.assertEqual(dialstring.value("sip_h_Diversion", diversion), diversion)
         self.assertEqual(dialstring.value("x", "\x01\x7f"), "\x01\x7f")
 
     def test_what_mod_sofia_would_decode_in_a_caller_id(self) -> None:

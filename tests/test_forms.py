@@ -347,7 +347,7 @@ class ExtraDialString(Forms):
         for value in ("${system(id)}", "{", "}", "a\nb", "ARRAY::x", "'shell_stream://id'"):
             with self.subTest(value=value):
                 self.refused(ExtraDialString=f"a={value}")
-        self.refused(ExtraDialString="sip_h_X-A='\"<>'")
+        self.refused(ExtraDialString="sip_from_display='\"<>'")
         self.refused(ExtraDialString="a=" + "x" * 5000)
 
 

@@ -35,6 +35,7 @@ class Unsafe(ValueError):
 # -- values ----------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_SIP_HEADER = re.compile(r"(?i)sip_h_")
 _SIP_NAME = re.compile(r"(?i)sip_")
 _CALLER_NAME = re.compile(r"(?i)(origination|effective)_caller_id_")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -145,17 +146,24 @@ def _carriable(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise Unsafe(name, "holds half a character (a lone surrogate)")
-    if _SIP_NAME.match(name):
+    if _SIP_HEADER.match(name):
+        # one header and no more: quotes and angle brackets (Diversion has them) arrived as they were (1.10.12)
+        _for_header(name, text)
+    elif _SIP_NAME.match(name):
         _for_sip(name, text)
     elif _CALLER_NAME.match(name):
         _for_caller_id(name, text)
 
 
-def _for_sip(name: str, text: str) -> None:
-    # an escaped line end in sip_h_X-A was a header of its own at the far end; a quote in a caller name
-    # ended it, and what followed was the caller's address
+def _for_header(name: str, text: str) -> None:
+    # an escaped line end in sip_h_X-A was a header of its own at the far end
     if _CONTROL.search(text):
         raise Unsafe(name, "holds a control character")
+
+
+def _for_sip(name: str, text: str) -> None:
+    _for_header(name, text)
+    # a quote in a caller name ended it, and what followed was the caller's address
     if set(text) & set('"<>'):
         raise Unsafe(name, 'holds one of the characters " < >')
 
