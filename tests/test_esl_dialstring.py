@@ -536,6 +536,12 @@ class Lines(SynchronousTestCase):
             "SIP_Invite_Route_URI",
             "sip_invite_params",
             "sip_invite_tel_params",
+            "sip_h_Route",
+            "sip_bye_h_Route",
+            "sip_h_Via",
+            "sip_h_v",
+            "sip_h_Contact",
+            "sip_h_Record-Route",
         ):
             given = ((name, "sip:evil.test"),)
             error = self.assertRaises(dialstring.Unsafe, self.read, variables=given)

@@ -325,6 +325,9 @@ _LEADS_ELSEWHERE = (
     "sip_invite_route_uri",
     "sip_invite_tel_params",
     "sip_route_uri",
+    "sip_*h_route",
+    # headers that say where answers and later requests of the call go; their short forms are v and m
+    *("sip_*h_contact", "sip_*h_m", "sip_*h_record-route", "sip_*h_v", "sip_*h_via"),
 )
 
 
@@ -347,7 +350,7 @@ def extra(pairs: Iterable[tuple[str, str]], allowed: Collection[str] = ()) -> li
             raise Unsafe(name, f"sets {variable}, which plivotx itself sets or relies on")
         if _DOES_EXECUTE.fullmatch(lower) and variable not in allowed:
             raise Unsafe(name, f"sets {variable}, which executes something; the operator has not allowed it")
-        if lower in _LEADS_ELSEWHERE and variable not in allowed:
+        if _DOES_LEAD_ELSEWHERE.fullmatch(lower) and variable not in allowed:
             raise Unsafe(
                 name, f"sets {variable}, which leads the call elsewhere; the operator has not allowed it"
             )
@@ -370,6 +373,7 @@ def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 _DOES_EXECUTE = _one_of(_EXECUTES)
 _IS_OURS = _one_of(_OURS)
+_DOES_LEAD_ELSEWHERE = _one_of(_LEADS_ELSEWHERE)
 
 
 def digits(text: str, name: str = "SendDigits") -> str:

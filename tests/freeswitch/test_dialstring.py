@@ -427,6 +427,7 @@ class DialStrings(SynchronousTestCase):
             f"sip_invite_req_uri=sip:9@{address}",
             f"sip_route_uri={nowhere}",
             f"sip_invite_route_uri=<{nowhere};lr>",
+            f"sip_h_Route=<{nowhere};lr>",
             "sip_invite_params=maddr=127.0.0.9",
             "sip_invite_tel_params=a",
         ):
