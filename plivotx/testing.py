@@ -4,7 +4,7 @@
 durable; its switch is the emulator, its application keeps what it was told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -259,7 +259,7 @@ class Process:
         self,
         config: Config,
         log: MemoryLog,
-        endpoint: IStreamClientEndpoint,
+        endpoints: Mapping[str, IStreamClientEndpoint],
         application: Application,
         clock: Mortal,
         dice: Random,
@@ -267,11 +267,12 @@ class Process:
         self.clock = clock
         self.log = log
         agent = _MortalAgent(MemoryAgent(application, clock), clock)
-        switch = Switch("default", endpoint, config.fs_inbound_password, clock, dice.random)
+        switches = {
+            name: Switch(name, endpoint, config.fs_inbound_password, clock, dice.random)
+            for name, endpoint in endpoints.items()
+        }
         loaded = plugins.load([plugins.shipped(), *map(Path, config.plugin_path)], config)
-        self.server = Plivotx(
-            config, log, {"default": switch}, agent, clock, loaded, partial(_new_uuid, dice)
-        )
+        self.server = Plivotx(config, log, switches, agent, clock, loaded, partial(_new_uuid, dice))
         self.web: Any = StubTreq(self.server.api.app.resource())  # type: ignore[no-untyped-call]  # treq's
         self.started = Deferred.fromCoroutine(self.server.start())
 
@@ -321,6 +322,10 @@ class World:
         """Where the switch is."""
         raise NotImplementedError
 
+    def endpoints(self) -> Mapping[str, IStreamClientEndpoint]:
+        """Where the switches are, by name."""
+        return {"default": self.endpoint()}
+
     async def channels(self) -> list[str]:
         """The channels of ours that are up on the switch."""
         raise NotImplementedError
@@ -351,7 +356,7 @@ class World:
         """Start the server on what is durable."""
         life = Mortal(self.clock)
         self.process = Process(
-            self.config, self.open_log(life), self.endpoint(), self.application, life, self.random
+            self.config, self.open_log(life), self.endpoints(), self.application, life, self.random
         )
 
     def open_log(self, life: Mortal) -> MemoryLog:

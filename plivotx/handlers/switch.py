@@ -5,6 +5,7 @@ FreeSWITCH, an event that never came) is found out by asking the switch about th
 certain is recorded, and what nobody can know any more is called so.
 """
 
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from zlib import crc32
@@ -75,6 +76,7 @@ class SwitchHandlers:
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
         self._ends: dict[str, list[Deferred[None]]] = {}
         self._watched: set[str] = set()  # channels that Watch is running for
+        self._calls: Counter[str] = Counter()  # how many these are, by their switch
         self._parked: dict[str, Deferred[None]] = {}  # fires once the channel takes applications
         self._steps: dict[tuple[str, str], Deferred[Headers]] = {}
         self._aside: set[Deferred[None]] = set()
@@ -106,6 +108,7 @@ class SwitchHandlers:
             "written": len(self._written),
             "ends": len(self._ends),
             "watched": len(self._watched),
+            "calls": self._calls.total(),
             "parked": len(self._parked),
             "steps": len(self._steps),
             "aside": len(self._aside),
@@ -195,6 +198,7 @@ class SwitchHandlers:
         again = LOOK_AGAIN * (0.75 + crc32(command.channel.encode()) / 0xFFFFFFFF / 2)
         looked_at = self._written.get(command.channel)  # nothing was missed since it was dialled
         self._watched.add(command.channel)
+        self._calls[switch.name] += 1
         try:
             while True:
                 if not await self._wait_up(switch, patience):
@@ -224,6 +228,7 @@ class SwitchHandlers:
             self._written.pop(command.channel, None)
             self._seen.discard(command.channel)
             self._watched.discard(command.channel)
+            self._calls[switch.name] -= 1
             self._parked.pop(command.channel, None)
 
     def _forget_written(self, channel: str) -> None:
@@ -625,15 +630,16 @@ class SwitchHandlers:
             if len(up) == 1:
                 return up[0]
             if up:
-                load = dict.fromkeys(self._switches, 0)
-                for call in self.engine.open_calls():
-                    if call.up:
-                        load[call.up.switch] = load.get(call.up.switch, 0) + 1
-                return min(up, key=lambda each: load[each.name])
+                return min(up, key=lambda each: self._load(each.name))
             left = deadline - self._clock.seconds()
             if left <= 0:
                 return None
             await self._any([each.when_up() for each in self._switches.values()], left)
+
+    def _load(self, name: str) -> int:
+        """How many calls a switch has, those that wait to be dialled there counted."""
+        gate = self._gates[name]
+        return self._calls[name] + UNWRITTEN - gate.tokens + len(gate.waiting)
 
     async def _wait_up(self, switch: Switch, seconds: float) -> bool:
         if not switch.up:
