@@ -5,10 +5,15 @@ from textwrap import dedent
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from plivotx import plugins
+from plivotx.commands import Step, StopStep
 from plivotx.config import Config
 from plivotx.events import StepEnded, StepStarted, VerbAbandoned, VerbEnded
+from plivotx.policies.run_script import run_script
+from plivotx.projections.call import evolve
+from plivotx.restxml.script import execute
 from plivotx.testing import Answer, EmulatedWorld
-from tests.histories import FOLDER, events, read, replayed
+from tests.histories import CONFIG, FOLDER, events, read, replayed
 
 FILES = sorted(FOLDER.glob("*.jsonl"))
 
@@ -34,6 +39,34 @@ class Recorded(SynchronousTestCase):
             "ScriptEnded",
         }
         self.assertLessEqual(script, kinds)
+
+
+class OfAnOlderVersion(SynchronousTestCase):
+    """A recorded call whose verb does something else in this version."""
+
+    def test_a_changed_verb_is_abandoned_and_the_call_goes_on(self):
+        class Play(plugins.load([plugins.shipped()], CONFIG).verbs["Play"], frozen=True, kw_only=True):
+            def run(self, call):
+                yield from execute("playback", "something else")
+
+        loaded = plugins.load([plugins.shipped()], CONFIG)
+        policy = run_script({**loaded.verbs, "Play": Play}, loaded.session, CONFIG)
+        call = None
+        for event in events(FOLDER / "verbs.jsonl"):
+            call = evolve(call, event)
+            if isinstance(event, StepStarted) and event.key == "1/1/1":
+                break
+        (stop,) = policy(call)
+        self.assertEqual((type(stop), stop.step), (StopStep, "1/1/1"))
+        call = evolve(call, StepEnded(key="1/1/1", stopped=True))
+        (decide,) = policy(call)
+        self.assertEqual(
+            decide.event,
+            VerbAbandoned(document=1, verb=1, why="step 1/1/1 is recorded with another command"),
+        )
+        call = evolve(call, decide.event)
+        (speak,) = policy(call)
+        self.assertEqual((type(speak), speak.step, speak.app), (Step, "1/2/1", "speak"))
 
 
 class AChangedVerb(TestCase):
