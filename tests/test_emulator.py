@@ -2,21 +2,22 @@
 
 import json
 import re
-import sys
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import defer, error, protocol, reactor
+from twisted.internet import defer, error, reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.python import usage
 from twisted.trial import unittest
 
 from plivotx.emulator import farends
 from plivotx.emulator.events import Event, url_encode
 from plivotx.emulator.memory import Network, run
+from plivotx.emulator.service import Options, makeService
 from plivotx.emulator.switch import Factory as SwitchFactory
 from plivotx.emulator.switch import Switch
 
@@ -806,43 +807,52 @@ class Tcp(unittest.TestCase):
         switch.stop()
         yield port.stopListening()
 
+
+class Program(unittest.TestCase):
+    """`twistd plivotx-emulator`, which tests/test_wheel.py starts as well."""
+
+    def make(self, *arguments):
+        options = Options()
+        options.parseOptions(arguments)
+        return makeService(options)
+
     @inlineCallbacks
-    def test_the_program(self):
-        """`python -m plivotx.emulator` says where it listens."""
-        said, ended = defer.Deferred(), defer.Deferred()
-
-        class Program(protocol.ProcessProtocol):
-            out = b""
-
-            def outReceived(self, data):
-                self.out += data
-                if b"\n" in self.out and not said.called:
-                    said.callback(self.out.decode())
-
-            def errReceived(self, data):
-                if not said.called:
-                    said.errback(AssertionError(data.decode()))
-
-            def processEnded(self, reason):
-                ended.callback(None)
-
-        root = str(Path(__file__).resolve().parent.parent)
-        command = [sys.executable, "-m", "plivotx.emulator", "--port", "0", "--password", "secret"]
-        process = reactor.spawnProcess(
-            Program(), sys.executable, command, env={"PYTHONPATH": root}, path=root
-        )
-        line = yield said
-        match = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
-        self.assertIsNotNone(match)
-        client = yield TCP4ClientEndpoint(reactor, "127.0.0.1", int(match[1])).connect(
-            Factory.forProtocol(Client)
-        )
+    def test_serves_until_it_is_stopped(self):
+        said = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        service = self.make("--port", "0", "--password", "secret")
+        service.startService()
+        (where,) = [each for each in map(formatEvent, said) if each.startswith("plivotx-emulator listens on")]
+        port = int(re.fullmatch(r"plivotx-emulator listens on 127\.0\.0\.1:(\d+)", where)[1])
+        client = yield TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(Client))
         client.transport.write(b"auth secret\n\nexit\n\n")
         while client.lost is None:
             yield defer.ensureDeferred(_tick())
         self.assertIn(b"+OK bye", client.data)
-        process.signalProcess("TERM")
-        yield ended
+        yield service.stopService()
+        refused = TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(Client))
+        yield self.assertFailure(refused, error.ConnectionRefusedError)
+
+    def test_says_where_it_cannot_listen(self):
+        taken = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        self.addCleanup(taken.stopListening)
+        service = self.make("--port", str(taken.getHost().port))
+        refused = self.assertRaises(SystemExit, service.startService)
+        self.assertIn(
+            f"plivotx-emulator cannot start: Couldn't listen on 127.0.0.1:{taken.getHost().port}",
+            str(refused),
+        )
+
+    def test_names_the_option_that_is_wrong_and_its_value(self):
+        for name, value, why in (
+            ("--port", "70000", "0 to 65535"),
+            ("--port", "-1", "0 to 65535"),
+            ("--port", "abc", "0 to 65535"),
+            ("--seed", "one", "a whole number"),
+        ):
+            wrong = self.assertRaises(usage.UsageError, Options().parseOptions, [name, value])
+            self.assertIn(f"{name} {value!r} is wrong: it must be {why}", str(wrong))
 
 
 async def _tick():

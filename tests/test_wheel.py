@@ -6,6 +6,7 @@ installed in sees Twisted and the others where they are now.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -106,7 +107,11 @@ class Wheel(SynchronousTestCase):
         self.assertTrue(Path(here).is_relative_to(self.folder), here)
         shown = run(str(python), "-c", TWISTD, "plivotx", "--help", cwd=place)
         self.assertIn("--config", shown)
+        shown = run(str(python), "-c", TWISTD, "plivotx-emulator", "--help", cwd=place)
+        for option in ("--port", "--password"):
+            self.assertIn(option, shown)
         self.serve(python, place)
+        self.emulate(python, place)
 
     def look_inside(self, wheel):
         with ZipFile(wheel) as content:
@@ -155,3 +160,36 @@ class Wheel(SynchronousTestCase):
             server.wait()
         self.assertIn("Main loop terminated", log.read_text())
         self.assertTrue((place / "calls.sqlite").is_file())
+
+    def emulate(self, python, place):
+        log = place / "emulator.log"
+        with log.open("w") as output:
+            emulator = subprocess.Popen(
+                [
+                    str(python),
+                    "-c",
+                    TWISTD,
+                    "-n",
+                    "--pidfile=",
+                    "plivotx-emulator",
+                    "--port=0",
+                    "--password=open",
+                ],
+                cwd=place,
+                env=ENVIRONMENT,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            end = time.monotonic() + 20
+            while not (said := re.search(r"listens on 127\.0\.0\.1:(\d+)\n", log.read_text())):
+                self.assertLess(time.monotonic(), end, log.read_text())
+                time.sleep(0.05)
+            with socket.create_connection(("127.0.0.1", int(said[1])), 20) as client:
+                client.sendall(b"auth open\n\nexit\n\n")
+                answer = b"".join(iter(lambda: client.recv(4096), b""))
+            self.assertIn(b"Reply-Text: +OK accepted", answer)
+            self.assertIn(b"Reply-Text: +OK bye", answer)
+        finally:
+            emulator.kill()
+            emulator.wait()

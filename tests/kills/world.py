@@ -32,8 +32,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from plivotx.emulator.__main__ import Steady
 from plivotx.emulator.channel import Channel
+from plivotx.emulator.service import Steady
 from plivotx.emulator.switch import Factory, Switch
 from plivotx.events import Event, decode
 from plivotx.testing import SELF
