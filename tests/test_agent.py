@@ -415,7 +415,15 @@ class ByProxy(InMemory):
 
     def test_of_the_networks_only_an_address_in_the_url_is_checked(self):
         self.use(Config(proxy_url="http://192.0.2.9:3128", application_networks=("10.0.0.0/8",)))
-        for host in ("192.0.2.1", "[::1]", "[::ffff:127.0.0.1]", "127.1", "0x7f000001", "2130706433"):
+        for host in (
+            "192.0.2.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "192.0.2.1.",
+        ):
             for scheme in ("http", "https"):
                 self.assertIn(
                     "is in none of APPLICATION_NETWORKS", self.why(self.begin(f"{scheme}://{host}/"))

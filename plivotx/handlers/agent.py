@@ -90,6 +90,7 @@ class Outside(Exception):
 
 def check(config: Config, host: str) -> None:
     """Raise Outside if *host* is an address to which nothing may go; a name is not looked up."""
+    host = host.rstrip(".")  # 127.0.0.1. is one too, for some who look names up
     try:
         address = str(ipaddress.ip_address(host))
     except ValueError:
