@@ -51,6 +51,11 @@ class Standings(SynchronousTestCase):
         self.assertEqual(self.failures(), (0, 0.0))
         self.assertEqual(self.failures(down, down, self.failed("NORMAL_TEMPORARY_FAILURE")), (3, 12))
 
+    def test_count_a_time_out_without_any_ringing_as_well(self):
+        """A gateway that answers nothing at all ends so, if GatewayTimeouts is shorter than SIP's own 32 s."""
+        silent = self.failed("NO_ANSWER")
+        self.assertEqual(self.failures(silent, self.failed("RECOVERY_ON_TIMER_EXPIRE"), silent), (3, 12))
+
     def test_forget_them_once_the_far_end_was_reached(self):
         down = self.failed("GATEWAY_DOWN")
         for reached in (

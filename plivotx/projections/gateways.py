@@ -22,6 +22,7 @@ OWN_FAULTS = frozenset(
         "NETWORK_OUT_OF_ORDER",
         "NORMAL_CIRCUIT_CONGESTION",
         "NORMAL_TEMPORARY_FAILURE",
+        "NO_ANSWER",  # of an attempt that never rang: the time-out passed without a sign of the far end
         "NO_ROUTE_TRANSIT_NET",
         "PROGRESS_TIMEOUT",
         "PROTOCOL_ERROR",
