@@ -54,7 +54,7 @@ class Plivotx:
         self.switches = switches
         self.driving = SwitchHandlers(switches, clock, config)
         web = Web(agent, clock, config)
-        timers = Timers(clock, self.driving.remaining)
+        timers = Timers(clock, self.driving.remaining, self.driving.when_known)
         self.engine = Engine(
             log,
             policies=[

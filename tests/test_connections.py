@@ -1,6 +1,6 @@
 """The connections to a switch: how they are lost, noticed and made anew."""
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -163,6 +163,17 @@ class Clocks(SynchronousTestCase):
 
     def test_nothing_is_known_before_the_first_timestamp(self):
         self.assertIsNone(self.estimate.remaining(5_000_000))
+
+    def test_many_wait_for_the_first_timestamp_without_a_timer_and_any_of_them_may_leave(self):
+        stays, leaves, stays_too = (self.estimate.when_known() for _ in range(3))
+        leaves.cancel()
+        self.failureResultOf(leaves, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.estimate.observe(1_000_000)
+        for each in (stays, stays_too, self.estimate.when_known()):
+            self.successResultOf(each)
+        self.estimate.reset()
+        self.assertNoResult(self.estimate.when_known())
 
     def test_the_message_that_came_the_fastest_counts(self):
         for delay in (3.0, 0.1, 7.0):

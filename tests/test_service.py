@@ -1,6 +1,7 @@
 """`twistd plivotx` makes what the configuration asks for, or ends with every reason why not."""
 
 import datetime as dt
+import gc
 import io
 import os
 import subprocess
@@ -106,6 +107,10 @@ class Running(TestCase):
         agent = Agent(reactor, BrowserLikePolicyForHTTPS(trust))
         response = await agent.request(b"GET", b"https://localhost:%d/" % service._port.getHost().port)
         self.assertEqual((response.code, await readBody(response)), (200, b"plivotx\n"))
+
+    async def test_looks_for_garbage_again_once_it_has_started(self):
+        await self.serve(Config(http_address="127.0.0.1:0", log="memory:", fs_inbound_address=NOBODY))
+        self.assertTrue(gc.isenabled())
 
     async def test_connects_to_each_switch_with_its_own_password(self):
         made = []

@@ -7,6 +7,7 @@ compared with what the switch says.  What the bytes mean is `plivotx.esl.session
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -31,6 +32,9 @@ LONGEST_DELAY = 15.0
 CLOCK_WINDOW = 300.0
 """Seconds after which the estimate of the switch's clock forgets what it saw."""
 
+_Waiting: TypeAlias = dict[Deferred[None], None]
+"""Who waits for the same, in the order of coming; ten thousand channels may, and each of them may leave."""
+
 
 class Disconnected(Exception):
     """The connection is not there or was lost; whether the command was executed is not known."""
@@ -47,6 +51,7 @@ class SwitchClock:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._windows: list[tuple[float, float]] = []  # (begin, largest difference), the latest last
+        self._waiting: _Waiting = {}
 
     def observe(self, microseconds: int) -> None:
         """Learn from a timestamp that was received just now."""
@@ -56,6 +61,11 @@ class SwitchClock:
             self._windows = [*self._windows[-1:], (here, difference)]
         elif difference > self._windows[-1][1]:
             self._windows[-1] = (self._windows[-1][0], difference)
+        _fire(self._waiting)
+
+    def when_known(self) -> Deferred[None]:
+        """Fires when something is known of the switch's clock; at once if it is."""
+        return succeed(None) if self._windows else _add(self._waiting)
 
     def remaining(self, microseconds: int) -> float | None:
         """Seconds until the switch's clock shows *microseconds*; None as long as nothing is known of it."""
@@ -198,8 +208,8 @@ class Switch:
         self._chance = chance
         self._events: Link | None = None
         self._commands: Link | None = None
-        self._waiting: list[Deferred[None]] = []
-        self._changing: list[Deferred[None]] = []
+        self._waiting: _Waiting = {}
+        self._changing: _Waiting = {}
         self._watching: IDelayedCall | None = None
         self._work: Deferred[None] | None = None
         self._stopped = False
@@ -385,18 +395,14 @@ class Switch:
         _fire(self._changing)
 
 
-def _add(waiting: list[Deferred[None]]) -> Deferred[None]:
-    def leave(waiter: Deferred[None]) -> None:
-        if waiter in waiting:
-            waiting.remove(waiter)
-
-    waiter: Deferred[None] = Deferred(leave)
-    waiting.append(waiter)
+def _add(waiting: _Waiting) -> Deferred[None]:
+    waiter: Deferred[None] = Deferred(lambda left: waiting.pop(left, None))
+    waiting[waiter] = None
     return waiter
 
 
-def _fire(waiting: list[Deferred[None]]) -> None:
-    ready = waiting[:]
+def _fire(waiting: _Waiting) -> None:
+    ready = list(waiting)
     waiting.clear()
     for each in ready:
         each.callback(None)

@@ -75,6 +75,7 @@ class SwitchHandlers:
         self._called_off: set[str] = set()  # of these, those that are not to be dialled any more
         self._written: dict[str, int] = {}  # channel: epoch of the connection its originate went out on
         self._ends: dict[str, list[Deferred[None]]] = {}
+        self._concluding: set[str] = set()  # channels that are gone and whose end is being found out
         self._watched: set[str] = set()  # channels that Watch is running for
         self._calls: Counter[str] = Counter()  # how many these are, by their switch
         self._parked: dict[str, Deferred[None]] = {}  # fires once the channel takes applications
@@ -107,6 +108,7 @@ class SwitchHandlers:
             "called off": len(self._called_off),
             "written": len(self._written),
             "ends": len(self._ends),
+            "concluding": len(self._concluding),
             "watched": len(self._watched),
             "calls": self._calls.total(),
             "parked": len(self._parked),
@@ -118,6 +120,11 @@ class SwitchHandlers:
         """Seconds until the clock of *switch* shows *when*; None if it is not known yet."""
         known = self._switches.get(switch)
         return known.time.remaining(when) if known else None
+
+    def when_known(self, switch: str) -> Deferred[None]:
+        """Fires when `remaining` can say something; never for a switch that is not configured."""
+        known = self._switches.get(switch)
+        return known.time.when_known() if known else Deferred()
 
     # -- commands ----------------------------------------------------------------------------------
 
@@ -440,6 +447,15 @@ class SwitchHandlers:
 
     async def _conclude(self, switch: Switch, channel: str, core: str, ticket: Ticket) -> None:
         """The switch has no such channel: wait for its end event, else record what is known of its end."""
+        if channel in self._concluding:
+            return  # by another command
+        self._concluding.add(channel)
+        try:
+            await self._conclude_alone(switch, channel, core, ticket)
+        finally:
+            self._concluding.discard(channel)
+
+    async def _conclude_alone(self, switch: Switch, channel: str, core: str, ticket: Ticket) -> None:
         if await self._end(channel, END_LAG):
             return  # its end is being recorded, and that ends this command
         if (await switch.api(f"uuid_exists {channel}")).text.strip() == "true":

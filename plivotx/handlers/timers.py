@@ -6,6 +6,7 @@ the wall clock is not the passing of time.
 
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from plivotx.commands import At
@@ -15,16 +16,20 @@ from plivotx.waiting import sleep
 
 LOOK_AGAIN = 60.0
 """Seconds: two clocks may drift that long before they are compared again."""
-UNKNOWN_AGAIN = 0.5
-"""Seconds between two looks while nothing is known of the switch's clock."""
 
 
 class Timers:
     """Does `At`: records that a limit is reached once the switch's clock says so."""
 
-    def __init__(self, clock: IReactorTime, remaining: Callable[[str, int], float | None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        remaining: Callable[[str, int], float | None],
+        when_known: Callable[[str], Deferred[None]],
+    ) -> None:
         self._clock = clock
         self._remaining = remaining
+        self._when_known = when_known
 
     async def at(self, command: At, ticket: Ticket) -> Sequence[Event]:
         """Wait, then decide that the limit is reached."""
@@ -32,7 +37,7 @@ class Timers:
         while True:
             left = self._remaining(command.switch, command.when)
             if left is None:
-                await sleep(self._clock, UNKNOWN_AGAIN)
+                await self._when_known(command.switch)
             elif left > 0:
                 await sleep(self._clock, min(left, LOOK_AGAIN))
             else:
