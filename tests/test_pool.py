@@ -118,3 +118,18 @@ class Pool(TestCase):
         self.assertEqual(ended, {call: switch == "a" for call, switch in switches.items()})
         self.assertEqual(sorted(switches.values()), ["a", "a", "b", "b"])
         self.assertEqual(world.dialled(), 4)
+
+    async def test_who_waits_for_a_switch_that_is_lost_goes_to_another(self):
+        world = self.start()
+        await world.connected()
+        for each in world.ways.values():
+            each.latency = 0.05
+        form = {"From": "1", "To": "100", "Gateways": SELF, "AnswerUrl": "http://application.test/answer/"}
+        asked = [world.process.post("/v0.1/Call/", form) for _ in range(60)]
+        await world.until(lambda: all(each.called for each in asked))
+        world.lose("a")
+        await world.passes(10)
+        self.assertEqual(world.dialled(), 50)  # ten were recorded as the lost switch's, and wait for it
+        world.find("a")
+        await world.until(lambda: world.dialled() == 60)
+        self.assertEqual([world.dialled(each) for each in world.names], [10, 50])

@@ -628,10 +628,16 @@ class SwitchHandlers:
     async def _turn(self) -> Switch | None:
         """A connected switch, and leave to dial there: its gate is held.  None if none is connected in time."""
         while switch := await self._pick():
-            await self._gates[switch.name].acquire()
-            if switch.up:
-                return switch
-            self._next_turn(switch)  # it went while this attempt waited, and another one may be there
+            turn = self._gates[switch.name].acquire()
+            turn.addErrback(_cancelled)
+            try:
+                await self._until_changed(switch, self._config.dial_patience, turn)
+                if turn.called and switch.up:
+                    return switch
+                if turn.called:
+                    self._next_turn(switch)
+            finally:
+                turn.cancel()  # the switch went while this attempt waited, and another one may be there
         return None
 
     def _next_turn(self, switch: Switch) -> None:
