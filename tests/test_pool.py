@@ -4,7 +4,7 @@ from twisted.trial.unittest import TestCase
 
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
-from plivotx.events import AttemptStarted, CallEnded
+from plivotx.events import AttemptStarted, CallEnded, StepStarted
 from plivotx.testing import SELF, WALL, EmulatedWorld
 
 
@@ -108,7 +108,8 @@ class Pool(TestCase):
         world = self.start()
         await world.connected()
         calls = [await world.call("100") for _ in range(4)]
-        await world.until(lambda: world.dialled() == 4)
+        for call in calls:
+            await world.recorded(call, StepStarted)
         world.kill()
         world.names = ("b",)
         world.start()

@@ -269,7 +269,9 @@ class SwitchHandlers:
 
     async def step(self, command: Step, ticket: Ticket) -> Sequence[Event]:
         """Send the step if the channel does not carry its mark, then wait for its end."""
-        switch = self._switches[command.switch]
+        switch = self._switches.get(command.switch)
+        if switch is None:  # not configured any more; Watch tells the operator
+            return (_missing(command.channel),)
         name = (command.channel, command.step)
         sent_on = ""  # Core-UUID of the FreeSWITCH that has it
         if not command.started:
@@ -330,7 +332,9 @@ class SwitchHandlers:
         A transfer breaks off everything but a recording, which it hangs up with the call: that one is
         broken first, and is over then (driving-calls.md, section 1).
         """
-        switch = self._switches[command.switch]
+        switch = self._switches.get(command.switch)
+        if switch is None:  # not configured any more; Watch tells the operator
+            return (_missing(command.channel),)
         absent = False
         while True:
             await switch.when_up()
@@ -382,7 +386,9 @@ class SwitchHandlers:
 
     async def api_step(self, command: ApiStep, ticket: Ticket) -> Sequence[Event]:
         """Run an API command and keep its answer; again, if the connection was lost before it came."""
-        switch = self._switches[command.switch]
+        switch = self._switches.get(command.switch)
+        if switch is None:
+            return (StepEnded(key=command.step, failed=f"switch {command.switch} is not configured"),)
         await switch.when_up()
         if not command.started:
             with ticket.sent():
