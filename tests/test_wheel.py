@@ -116,7 +116,8 @@ class Wheel(SynchronousTestCase):
     def look_inside(self, wheel):
         with ZipFile(wheel) as content:
             names = content.namelist()
-        for each in (*(ROOT / "plugins").glob("*.py"), *(ROOT / "conf").glob("*.conf")):
+        conf = ROOT / "conf"
+        for each in (*(ROOT / "plugins").glob("*.py"), *conf.glob("*.conf"), *conf.rglob("*.xml")):
             carried = f".data/data/share/plivotx/{each.relative_to(ROOT)}"
             self.assertTrue(any(name.endswith(carried) for name in names), carried)
         self.assertIn("plivotx/py.typed", names)
