@@ -226,6 +226,10 @@ _AT_LEAST: dict[str, float] = {
 _SECRETS = ("auth_token", "fs_inbound_password", "password")
 
 
+CLIENT_URL = "PLIVOTX_URL"
+"""The one variable of the environment that is the client's (`plivotx.cli`) and no key of the server."""
+
+
 def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Read *path* (None: defaults only); ``PLIVOTX_KEY`` in *environ* goes before the file.
 
@@ -423,7 +427,7 @@ class _Reading:
             if name in environ:
                 self.values[field] = _Given(environ[name], f"environment variable {name}")
         for name in sorted(environ):
-            if name.startswith("PLIVOTX_") and name not in names:
+            if name.startswith("PLIVOTX_") and name not in (*names, CLIENT_URL):
                 meant = _meant(name, names, nearness=0.9)
                 if meant:
                     self.warnings.append(f"environment variable {name} is ignored{meant}")

@@ -3,43 +3,37 @@
 import atexit
 import gc
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, NoReturn, cast
 
-from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.internet.ssl import Certificate, CertificateOptions
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from plivotx import config as configuration
-from plivotx import plugins as plugin_loader
+from plivotx.checking import Unusable, certificate, checked, findings
 from plivotx.config import (
     EMULATOR,
     Config,
-    ConfigError,
     Loaded,
     SwitchConfig,
     split_address,
-    without_credentials,
 )
 from plivotx.emulator.memory import Network
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.esl.connections import Switch
-from plivotx.handlers.agent import make_agent, trusted
+from plivotx.handlers.agent import make_agent
 from plivotx.log.interface import Log, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.log.redis import RedisLog
 from plivotx.log.sqlite import SQLiteLog
-from plivotx.plugins import PluginError, Plugins
+from plivotx.plugins import Plugins
 from plivotx.rest.app import site
 from plivotx.server import Plivotx
 from plivotx.waiting import sleep
@@ -98,27 +92,6 @@ def listening(config: Config, reactor: Any) -> IStreamServerEndpoint:
         context = certificate(config.ssl_cert)
         return endpoints.SSL4ServerEndpoint(reactor, port, context, backlog=1024, interface=host)
     return endpoints.TCP4ServerEndpoint(reactor, port, interface=host, backlog=1024)
-
-
-def certificate(path: str) -> CertificateOptions:
-    """What this PEM file holds: the server's certificate, those that lead to its root, and its key.
-
-    Raises ConfigError.
-    """
-    try:
-        content = Path(path).read_bytes()
-        blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content, re.DOTALL)
-        own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
-        (key,) = [
-            crypto.load_privatekey(crypto.FILETYPE_PEM, each, b"")  # with no passphrase it would ask for one
-            for each, kind in blocks
-            if kind.endswith(b"PRIVATE KEY")
-        ]
-        options = CertificateOptions(privateKey=key, certificate=own, extraCertChain=chain)
-        options.getContext()  # it complains of a key that is another certificate's
-    except (OSError, ValueError, crypto.Error, SSL.Error) as error:
-        raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {error}") from error
-    return options
 
 
 class PlivotxService(Service):
@@ -231,26 +204,9 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         try:
-            self.loaded = configuration.load(self["config"], os.environ)
-        except ConfigError as error:
-            _refuse([str(error)])
-        config, complaints = self.loaded.config, []
-        try:
-            folders = [plugin_loader.shipped(), *map(Path, config.plugin_path)]
-            self.plugins = plugin_loader.load(folders, config)
-        except PluginError as error:
-            complaints.append(str(error))
-        try:
-            if config.ssl:
-                certificate(config.ssl_cert)
-        except ConfigError as error:
-            complaints.append(str(error))
-        try:
-            trusted(config)
-        except ConfigError as error:
-            complaints.append(str(error))
-        if complaints:
-            _refuse(complaints)
+            self.loaded, self.plugins = checked(self["config"], os.environ)
+        except Unusable as error:
+            _refuse(error.complaints)
         if self["check"]:
             print("\n".join(findings(self["config"], self.loaded, self.plugins)))  # noqa: T201 - was asked for
             raise SystemExit(0)
@@ -260,25 +216,6 @@ def _refuse(complaints: list[str]) -> NoReturn:
     """End at once.  Twisted's UsageError would come after a page of help, on stdout, with status 0."""
     sys.stderr.write("plivotx cannot start:\n" + "\n".join(complaints) + "\n")
     raise SystemExit(1)
-
-
-def findings(path: str | None, loaded: Loaded, plugins: Plugins) -> list[str]:
-    """What --check says of a configuration that can be used; without any password."""
-    config = loaded.config
-    scheme = "https" if config.ssl else "http"
-    access = "credentials required" if config.auth_id else "no credentials required"
-    clients = ", ".join(config.allowed_ips) or "everywhere"
-    return [
-        f"configuration: {path or 'no file'}",
-        f"API: {scheme}://{config.http_address}/v0.1/, {access}, from {clients}",
-        *(f"switch {each.name}: {each.address}" for each in config.switches),
-        f"log: {without_credentials(config.log)}",
-        *(f"plugin: {each}" for each in plugins.files),
-        *(f"gateways {each.prefix or '(all)'}: rules of their own" for each in config.gateways),
-        *(f"warning: {each}" for each in loaded.warnings),
-        *(f"note: {each}" for each in loaded.notes),
-        "the configuration is good",
-    ]
 
 
 def makeService(options: Options) -> Service:

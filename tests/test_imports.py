@@ -19,6 +19,7 @@ PURE = (
     "plivotx.esl",
     "plivotx.rest.forms",
     "plivotx.handlers.signature",
+    "plivotx.cli.text",
 )
 NOT_PURE = ("plivotx.esl.connections",)
 WORLD = (

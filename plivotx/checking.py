@@ -1,0 +1,88 @@
+"""Whether a server can run on a configuration, for `twistd plivotx` and `plivotx check`."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from OpenSSL import SSL, crypto
+from twisted.internet.ssl import Certificate, CertificateOptions
+
+from plivotx import config as configuration
+from plivotx import plugins as plugin_loader
+from plivotx.config import ConfigError, Loaded, without_credentials
+from plivotx.handlers.agent import trusted
+from plivotx.plugins import PluginError, Plugins
+
+
+class Unusable(Exception):
+    """No server can run on the configuration; *complaints* has a line for each reason."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__("\n".join(complaints))
+        self.complaints = complaints
+
+
+def checked(path: str | None, environ: Mapping[str, str]) -> tuple[Loaded, Plugins]:
+    """Configuration and plugins, once certificates are looked at as well.  Raises Unusable with all that is wrong."""
+    try:
+        loaded = configuration.load(path, environ)
+    except ConfigError as error:
+        raise Unusable(str(error).splitlines()) from error
+    config, complaints = loaded.config, []
+    plugins = None
+    try:
+        plugins = plugin_loader.load([plugin_loader.shipped(), *map(Path, config.plugin_path)], config)
+    except PluginError as error:
+        complaints.append(str(error))
+    try:
+        if config.ssl:
+            certificate(config.ssl_cert)
+    except ConfigError as error:
+        complaints.append(str(error))
+    try:
+        trusted(config)
+    except ConfigError as error:
+        complaints.append(str(error))
+    if plugins is None or complaints:
+        raise Unusable(complaints)
+    return loaded, plugins
+
+
+def certificate(path: str) -> CertificateOptions:
+    """What this PEM file holds: the server's certificate, those that lead to its root, and its key.
+
+    Raises ConfigError.
+    """
+    try:
+        content = Path(path).read_bytes()
+        blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content, re.DOTALL)
+        own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
+        (key,) = [
+            crypto.load_privatekey(crypto.FILETYPE_PEM, each, b"")  # with no passphrase it would ask for one
+            for each, kind in blocks
+            if kind.endswith(b"PRIVATE KEY")
+        ]
+        options = CertificateOptions(privateKey=key, certificate=own, extraCertChain=chain)
+        options.getContext()  # it complains of a key that is another certificate's
+    except (OSError, ValueError, crypto.Error, SSL.Error) as error:
+        raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {error}") from error
+    return options
+
+
+def findings(path: str | None, loaded: Loaded, plugins: Plugins) -> list[str]:
+    """What --check says of a configuration that can be used; without any password."""
+    config = loaded.config
+    scheme = "https" if config.ssl else "http"
+    access = "credentials required" if config.auth_id else "no credentials required"
+    clients = ", ".join(config.allowed_ips) or "everywhere"
+    return [
+        f"configuration: {path or 'no file'}",
+        f"API: {scheme}://{config.http_address}/v0.1/, {access}, from {clients}",
+        *(f"switch {each.name}: {each.address}" for each in config.switches),
+        f"log: {without_credentials(config.log)}",
+        *(f"plugin: {each}" for each in plugins.files),
+        *(f"gateways {each.prefix or '(all)'}: rules of their own" for each in config.gateways),
+        *(f"warning: {each}" for each in loaded.warnings),
+        *(f"note: {each}" for each in loaded.notes),
+        "the configuration is good",
+    ]

@@ -1,0 +1,1 @@
+"""The command-line client: asks a server over its API, and checks documents and configurations."""
