@@ -523,6 +523,8 @@ def _convert(field: str, text: str) -> Any:
     """The value of a field; raises ValueError."""
     if field in _ITEMS:
         items = [each.strip() for each in re.split(r"[,\n]", text)]
+        if text.strip() and not any(items):  # else a list of what is allowed would allow everything
+            raise ValueError("has no entry; leave it out or empty, if that is meant")
         return tuple(_ITEMS[field](_printable(each)) for each in items if each)
     _printable(text)
     default = _DEFAULTS.get(field)
@@ -575,6 +577,8 @@ def _proxy(text: str) -> None:
     scheme, _, address = text.partition("://")
     if scheme != "http":
         raise ValueError("must begin with http://")
+    if "@" in address:
+        raise ValueError("holds credentials, which are not sent")
     split_address(address.rstrip("/"))
 
 
@@ -689,9 +693,9 @@ def _beyond_gateway(prefix: str) -> str:
 
 
 def _digits(number: str) -> str:
-    """A number as it is compared: no ``sip:`` or ``+`` before it and nothing that only parts its digits."""
+    """A number as it is compared: no ``sip:`` before it, no ``+`` and nothing that only parts its digits."""
     bare = re.sub(r"^(?:sips?|tel):", "", unquote(number).lower())
-    return re.sub(r"[-._ ()]", "", bare).lstrip("+")
+    return re.sub(r"[-._ ()+]", "", bare)
 
 
 def _meant(text: str, known: Iterable[str], nearness: float = 0.75) -> str:

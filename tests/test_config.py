@@ -196,6 +196,8 @@ class Complaints(Configured):
             "DEFAULT_HANGUP_URL = app.test/hangup",
             "PROXY_URL = https://proxy:1",
             "PROXY_URL = http://proxy",
+            "ALLOWED_GATEWAYS = ,",
+            "ALLOWED_IPS = , ,",
             "ALLOWED_GATEWAYS = sofia/gateway/a b/",
             "ALLOWED_GATEWAYS = {x=1}user/",
             "ALLOWED_DESTINATIONS = +",
@@ -469,6 +471,12 @@ class Gateways(Configured):
         )
 
 
+class Proxies(SynchronousTestCase):
+    def test_with_credentials_are_refused_without_showing_them(self):
+        error = self.assertRaises(ConfigError, load, None, {"PLIVOTX_PROXY_URL": "http://me:secret@proxy:1"})
+        self.assertIn("PROXY_URL = 'http://...@proxy:1': holds credentials, which are not sent", str(error))
+
+
 class WhatMayBeDialled(SynchronousTestCase):
     def refused(self, number, prefix="sofia/gateway/a/", **keys):
         return Config(**keys).may_dial(prefix, number).partition(" ")[0]
@@ -501,6 +509,7 @@ class WhatMayBeDialled(SynchronousTestCase):
             "++1900",
             "+1-900-555",
             "+-1.9_00",
+            "1+900",
             "sip:1900@host",
             "sip:+1900@host",
             "SIPS:1-900@host",
