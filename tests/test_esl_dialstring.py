@@ -529,6 +529,11 @@ class Lines(SynchronousTestCase):
             with self.assertRaises(dialstring.Unsafe):
                 self.read(variables=((name, "x"),), allowed=(name,))
 
+    def test_variables_that_bring_the_switch_down_are_refused_whoever_allows_them(self) -> None:
+        for name in ("hangup_on_single_reject", "Hangup_On_Single_Reject", "originate_delay_start"):
+            with self.assertRaises(dialstring.Unsafe):
+                self.read(variables=((name, "true"),), allowed=(name,))
+
     def test_variables_that_lead_the_call_past_the_gateway_need_leave(self) -> None:
         for name in (
             "sip_route_uri",

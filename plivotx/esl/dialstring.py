@@ -331,6 +331,11 @@ _LEADS_ELSEWHERE = (
 )
 
 
+# Tried on 1.10.12: with the first FreeSWITCH itself ends (a segmentation fault, and all its calls with it), with the
+# second the telephone is dialled long after the call was given up, for there is no channel meanwhile.
+_HARMS = ("hangup_on_single_reject", "originate_delay_start")
+
+
 def extra(pairs: Iterable[tuple[str, str]], allowed: Collection[str] = ()) -> list[tuple[str, str]]:
     """Return *pairs*, variables of a client's, if they may be set; raises `Unsafe` if not.
 
@@ -348,6 +353,8 @@ def extra(pairs: Iterable[tuple[str, str]], allowed: Collection[str] = ()) -> li
             continue  # what is set in any case
         if _IS_OURS.fullmatch(lower):
             raise Unsafe(name, f"sets {variable}, which plivotx itself sets or relies on")
+        if lower in _HARMS:
+            raise Unsafe(name, f"sets {variable}, which FreeSWITCH does not bear")
         if _DOES_EXECUTE.fullmatch(lower) and variable not in allowed:
             raise Unsafe(name, f"sets {variable}, which executes something; the operator has not allowed it")
         if _DOES_LEAD_ELSEWHERE.fullmatch(lower) and variable not in allowed:
