@@ -110,7 +110,7 @@ class SwitchHandlers:
             "ends": len(self._ends),
             "concluding": len(self._concluding),
             "watched": len(self._watched),
-            "calls": self._calls.total(),
+            "on switches": self._calls.total(),
             "parked": len(self._parked),
             "steps": len(self._steps),
             "aside": len(self._aside),
