@@ -67,6 +67,14 @@ class Scripts(SynchronousTestCase):
         self.assertIn("script/simulate SEEDS=1000 FROM=0", shown.stdout)
         self.assertNotIn("set -eu", shown.stdout)
 
+    def test_the_demo_takes_no_arguments_and_says_so_without_any_preparation(self):
+        for argument, status in (("--help", 0), ("-h", 0), ("five", 2)):
+            ran = subprocess.run(
+                [ROOT / "script" / "demo", argument], capture_output=True, text=True, check=False
+            )
+            self.assertEqual((ran.returncode, ran.stderr), (status, ""))
+            self.assertRegex(ran.stdout, r"^Make four calls.*\nIt takes no arguments\.\n$")
+
 
 class Counts(SynchronousTestCase):
     """The last line of script/test, for what trial may say."""
