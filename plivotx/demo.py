@@ -45,7 +45,7 @@ WIDEST = 118
 """Columns of the output, if the terminal has so many."""
 BEFORE_THE_TEXT = 28
 """Columns of a line for its time and for what it is about."""
-IMPLIED = {"CallbackOwed", "CallbackDelivered", "DocumentFetched", "StepStarted", "StepEnded"}
+IMPLIED = {"JobFailed", "CallbackOwed", "CallbackDelivered", "DocumentFetched", "StepStarted", "StepEnded"}
 """Events that are left out, because a line of the application or the next event tells the same."""
 
 
