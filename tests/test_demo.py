@@ -58,7 +58,9 @@ class Demo(SynchronousTestCase):
         output, complaints, left, port = demo.end()
         self.assertEqual((demo.process.returncode, complaints, left), (0, "", []), output)
         self.assertFalse(listens(port))
-        self.assertLessEqual(len(output.splitlines()), 80)
+        self.assertLessEqual(
+            len(output.splitlines()), 100
+        )  # some 75; a job or a step may tell its end a line late
         self.assertLessEqual(max(map(len, output.splitlines())), 118)
         self.assertNotIn("\033", output)
         calls = re.split(r"^\d\. ", output, flags=re.MULTILINE)[1:]
