@@ -27,8 +27,8 @@ def run(folder: Path) -> list[Line]:
     progress(f"start: writing {OPEN:,} open and {CLOSED:,} closed calls")
     full, empty = folder / "full.sqlite", folder / "empty.sqlite"
     with closing(connect(str(full))) as connection:
-        _write(connection, whole, CLOSED)
-        _write(connection, begun, OPEN)
+        write(connection, whole, CLOSED)
+        write(connection, begun, OPEN)
     seconds: dict[Path, list[float]] = {full: [], empty: []}
     cost: dict[Path, list[float]] = {full: [], empty: []}
     for number in range(ROUNDS):
@@ -49,7 +49,7 @@ def run(folder: Path) -> list[Line]:
     ]
 
 
-def _write(connection: sqlite3.Connection, events: list[Event], count: int) -> None:
+def write(connection: sqlite3.Connection, events: list[Event], count: int) -> None:
     """Put *count* calls into the log that lived through what this one did."""
     first = events[0]
     assert isinstance(first, CallRequested)
