@@ -110,6 +110,11 @@ class Wheel(SynchronousTestCase):
         shown = run(str(python), "-c", TWISTD, "plivotx-emulator", "--help", cwd=place)
         for option in ("--port", "--password"):
             self.assertIn(option, shown)
+        command = str(python.parent / "plivotx")
+        shown = run(command, "--help", cwd=place)
+        self.assertIn("exit codes", shown)
+        (place / "answer.xml").write_text("<Response><Hangup/></Response>")
+        self.assertIn("good, 1 verb: Hangup", run(command, "lint", "answer.xml", cwd=place))
         self.serve(python, place)
         self.emulate(python, place)
 
@@ -117,7 +122,12 @@ class Wheel(SynchronousTestCase):
         with ZipFile(wheel) as content:
             names = content.namelist()
         conf = ROOT / "conf"
-        for each in (*(ROOT / "plugins").glob("*.py"), *conf.glob("*.conf"), *conf.rglob("*.xml")):
+        for each in (
+            *(ROOT / "plugins").glob("*.py"),
+            *conf.glob("*.conf"),
+            *conf.rglob("*.xml"),
+            *conf.rglob("*.service"),
+        ):
             carried = f".data/data/share/plivotx/{each.relative_to(ROOT)}"
             self.assertTrue(any(name.endswith(carried) for name in names), carried)
         self.assertIn("plivotx/py.typed", names)
@@ -151,6 +161,8 @@ class Wheel(SynchronousTestCase):
                 AnswerUrl="http://127.0.0.1:9/answer/",
             )
             self.assertIs(answer["Success"], True, answer)
+            listed = run(str(python.parent / "plivotx"), "calls", "--url", f"http://127.0.0.1:{port}")
+            self.assertIn(answer["RequestUUID"], listed)
             server.send_signal(signal.SIGINT)
             self.assertEqual(server.wait(20), -signal.SIGINT)  # it ends in order and says what ended it
         except Exception:
