@@ -142,8 +142,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def rules(self, prefix: str) -> GatewayRules:
-        """How the gateway with this dial-string prefix is treated."""
-        fitting = [each for each in self.gateways if prefix.startswith(each.prefix)]
+        """How the gateway with this dial-string prefix is treated; FreeSWITCH does not mind its letters' case."""
+        fitting = [each for each in self.gateways if prefix.lower().startswith(each.prefix.lower())]
         return max(fitting, key=lambda each: len(each.prefix), default=GatewayRules())
 
     def may_dial(self, prefix: str, number: str) -> str:

@@ -437,6 +437,7 @@ class Gateways(Configured):
             config.rules("sofia/gateway/carrier1"), GatewayRules(prefix="sofia/gateway/", progress_timeout=8)
         )
         self.assertEqual(config.rules("user/"), GatewayRules(cool_down_after=1))
+        self.assertEqual(config.rules("SOFIA/Gateway/x/").progress_timeout, 8)
         self.assertEqual(Config().rules("user/"), GatewayRules())
 
     @given(st.lists(st.text("ab/", max_size=4), unique=True), st.text("ab/", max_size=6))
