@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from plivotx import engine, server
@@ -132,6 +133,21 @@ def _no_limit_of_the_ringing() -> list[Patch]:
     return [(server, "keep_time", made)]
 
 
+def _blind_to_hangups(name: str) -> Callable[[], list[Patch]]:
+    """A policy that does not see that a client asked for the end."""
+
+    def patches() -> list[Patch]:
+        real = getattr(server, name)
+
+        def made(config: Any) -> Any:
+            policy = real(config)
+            return lambda call: policy(msgspec.structs.replace(call, hangup=None))
+
+        return [(server, name, made)]
+
+    return patches
+
+
 def _try_on_after_it_rang() -> list[Patch]:
     return [(Attempt, "progressed", False)]
 
@@ -189,6 +205,11 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "no-ringing-limit": (
         "where early media ends the switch's own time-out nobody limits the ringing",
         _no_limit_of_the_ringing,
+    ),
+    "dial-on": ("after a client hung up the next gateway is dialled", _blind_to_hangups("dial_out")),
+    "deaf-to-hangups": (
+        "a channel that is up when a client hangs up is left alone",
+        _blind_to_hangups("keep_time"),
     ),
     "after-ringing": ("after a gateway that rang the next one is tried", _try_on_after_it_rang),
     "all-at-once": (
