@@ -52,6 +52,8 @@ class NothingToRenew(Exception):
 class Ticket:
     """A handler's hold on the engine while it works at one command."""
 
+    __slots__ = ("_engine", "_live", "_sent", "_unwanted", "_work")
+
     def __init__(self, engine: "Engine", live: "_Live") -> None:
         self._engine = engine
         self._live = live
@@ -112,6 +114,8 @@ Handler = Callable[[Any, Ticket], Awaitable[Sequence[Event]]]
 
 class _Live:
     """One open call in memory."""
+
+    __slots__ = ("asked", "call", "deciding", "due", "failures", "held", "running", "waiters")
 
     def __init__(self, call: Call) -> None:
         self.call = call

@@ -7,7 +7,6 @@ compared with what the switch says.  What the bytes mean is `plivotx.esl.session
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -32,8 +31,32 @@ LONGEST_DELAY = 15.0
 CLOCK_WINDOW = 300.0
 """Seconds after which the estimate of the switch's clock forgets what it saw."""
 
-_Waiting: TypeAlias = dict[Deferred[None], None]
-"""Who waits for the same, in the order of coming; ten thousand channels may, and each of them may leave."""
+
+class Waiters:
+    """Those who wait for the same, in the order of coming; ten thousand channels may, and each of them may leave."""
+
+    def __init__(self) -> None:
+        self._all: dict[Deferred[None], None] = {}
+
+    def add(self) -> Deferred[None]:
+        """One more; it leaves when it is cancelled."""
+        waiter: Deferred[None] = Deferred(self._leave)
+        self._all[waiter] = None
+        return waiter
+
+    def _leave(self, waiter: Deferred[None]) -> None:
+        self._all.pop(waiter, None)
+
+    def wake(self, waiter: Deferred[None]) -> None:
+        """Let this one go on, if it still waits."""
+        if waiter in self._all:
+            del self._all[waiter]
+            waiter.callback(None)
+
+    def wake_all(self) -> None:
+        """Let all go on who wait now."""
+        for waiter in list(self._all):
+            self.wake(waiter)
 
 
 class Disconnected(Exception):
@@ -51,7 +74,7 @@ class SwitchClock:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._windows: list[tuple[float, float]] = []  # (begin, largest difference), the latest last
-        self._waiting: _Waiting = {}
+        self._waiting = Waiters()
 
     def observe(self, microseconds: int) -> None:
         """Learn from a timestamp that was received just now."""
@@ -61,11 +84,11 @@ class SwitchClock:
             self._windows = [*self._windows[-1:], (here, difference)]
         elif difference > self._windows[-1][1]:
             self._windows[-1] = (self._windows[-1][0], difference)
-        _fire(self._waiting)
+        self._waiting.wake_all()
 
     def when_known(self) -> Deferred[None]:
         """Fires when something is known of the switch's clock; at once if it is."""
-        return succeed(None) if self._windows else _add(self._waiting)
+        return succeed(None) if self._windows else self._waiting.add()
 
     def remaining(self, microseconds: int) -> float | None:
         """Seconds until the switch's clock shows *microseconds*; None as long as nothing is known of it."""
@@ -208,8 +231,9 @@ class Switch:
         self._chance = chance
         self._events: Link | None = None
         self._commands: Link | None = None
-        self._waiting: _Waiting = {}
-        self._changing: _Waiting = {}
+        self._waiting = Waiters()
+        self.changing = Waiters()
+        """They go on when the present connection is lost."""
         self._watching: IDelayedCall | None = None
         self._work: Deferred[None] | None = None
         self._stopped = False
@@ -241,11 +265,7 @@ class Switch:
 
     def when_up(self) -> Deferred[None]:
         """Fires when the switch is connected; at once if it is."""
-        return succeed(None) if self.up else _add(self._waiting)
-
-    def when_changed(self) -> Deferred[None]:
-        """Fires when the present connection is lost."""
-        return _add(self._changing)
+        return succeed(None) if self.up else self._waiting.add()
 
     def lose(self, why: str) -> None:
         """Close both connections and make them anew: what they told us could not be kept."""
@@ -328,7 +348,7 @@ class Switch:
         await self._probe(commands)
         self._events, self._commands = events, commands
         self.epoch += 1
-        _fire(self._waiting)
+        self._waiting.wake_all()
         self.on_up(self)
 
     async def _subscribe(self, events: Link) -> None:
@@ -392,20 +412,7 @@ class Switch:
             self._watching.cancel()
         self._watching = None
         self._events = self._commands = None
-        _fire(self._changing)
-
-
-def _add(waiting: _Waiting) -> Deferred[None]:
-    waiter: Deferred[None] = Deferred(lambda left: waiting.pop(left, None))
-    waiting[waiter] = None
-    return waiter
-
-
-def _fire(waiting: _Waiting) -> None:
-    ready = list(waiting)
-    waiting.clear()
-    for each in ready:
-        each.callback(None)
+        self.changing.wake_all()
 
 
 async def _first(several: Iterable[Deferred[str]]) -> str:

@@ -141,17 +141,20 @@ class _Ways:
             return optionsForClientTLS(host, trustRoot=trust)
 
         self._verified = verified
+        self._known = lru_cache(maxsize=128)(self._way)  # else the name is checked anew for each request
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        host = uri.host.decode("ascii")
-        if uri.scheme == b"http":
-            return self.plain(host, uri.port)
-        if uri.scheme == b"https":
-            way = self._tcp(host, uri.port)
+        return self._known(uri.scheme, uri.host.decode("ascii"), uri.port)
+
+    def _way(self, scheme: bytes, host: str, port: int) -> IStreamClientEndpoint:
+        if scheme == b"http":
+            return self.plain(host, port)
+        if scheme == b"https":
+            way = self._tcp(host, port)
             if self._config.proxy_url:
-                way = _TunnelEndpoint(way, host, uri.port)
+                way = _TunnelEndpoint(way, host, port)
             return _Way(self._config, self._reactor, wrapClientTLS(self._verified(host), way), tls=host)
-        raise SchemeNotSupported(f"{uri.scheme.decode('ascii')} is neither http nor https")
+        raise SchemeNotSupported(f"{scheme.decode('ascii')} is neither http nor https")
 
     def plain(self, host: str = "", port: int = 0) -> IStreamClientEndpoint:
         """A connection without TLS; to the proxy, if there is one."""

@@ -6,7 +6,7 @@ certain is recorded, and what nobody can know any more is called so.
 """
 
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -676,7 +676,15 @@ class SwitchHandlers:
 
     async def _until_changed(self, switch: Switch, seconds: float, *others: Deferred[Any]) -> None:
         """Until the connection is lost, *seconds* have passed, or one of *others* fires."""
-        await self._any([switch.when_changed()], seconds, others)
+        over = switch.changing.add()
+        for each in others:
+            each.addCallback(_on_the_way, switch.changing.wake, over)
+        timer = self._clock.callLater(seconds, switch.changing.wake, over)
+        try:
+            await over
+        finally:
+            if timer.active():
+                timer.cancel()
 
     async def _any(
         self, ours: Sequence[Deferred[Any]], seconds: float, others: Sequence[Deferred[Any]] = ()
@@ -766,6 +774,12 @@ def _line(command: Originate) -> str | JobFailed:
     except Exception:
         log.failure("call {call}: no line can be made of {command}", call=command.stream, command=command)
         return JobFailed(channel=command.channel, cause="NORMAL_UNSPECIFIED")
+
+
+def _on_the_way(value: Any, tell: Callable[[Any], None], whom: Any) -> Any:
+    """Tell somebody that it came, and pass it on."""
+    tell(whom)
+    return value
 
 
 def _cancelled(failure: Failure) -> None:

@@ -285,7 +285,9 @@ def _on_callback(call: Call, key: str, **fields: Any) -> _Fields:
 
 
 def _callback_delivered(call: Call, event: CallbackDelivered) -> _Fields:
-    return _on_callback(call, event.key, tries=event.attempt, delivered=True)
+    # What it told is not told again, and most of what a call holds in memory would be that.
+    told = CallbackOwed(key=event.key, url="", method="", params=())
+    return _on_callback(call, event.key, tries=event.attempt, delivered=True, what=told)
 
 
 def _callback_failed(call: Call, event: CallbackFailed) -> _Fields:
