@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,7 +17,7 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from plivotx.cli import checks, client, following, main, text
 from plivotx.cli.client import DEFAULT_URL, Http, Settings, Unreachable
@@ -337,6 +339,19 @@ class OverTheNetwork(Case):
             mock.patch("http.client.HTTPConnection.getresponse", going),
             self.assertRaisesRegex(Unreachable, "did not answer in time"),
         ):
+            self.ask()
+
+    def test_a_body_that_trickles_or_breaks_off_is_given_up(self):
+        self.replies(200, b"x" * 200_000)
+        with mock.patch.object(client, "BODY_PATIENCE", -1), self.assertRaisesRegex(Unreachable, "in time"):
+            self.ask()
+        self.assertEqual(len(self.ask()[1]), 200_000)
+
+        def short(handler):
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+        self.server.reply = short
+        with self.assertRaisesRegex(Unreachable, "cannot be reached: IncompleteRead"):
             self.ask()
 
     def test_what_is_no_url_of_a_server_is_a_mistake(self):
@@ -956,14 +971,13 @@ class Completion(Case):
             "'--state[where the call stands]:value:(accepted dialling ringing in-progress completed closed)'",
             script,
         )
-        ran = subprocess.run(
-            ["bash", "-n"],
-            input=script.replace("(( CURRENT-- ))", ":"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.assertEqual(ran.stderr, "")  # of what both shells read alike
+
+    def test_the_script_for_zsh_is_understood(self):
+        if not shutil.which("zsh"):
+            raise SkipTest("there is no zsh here")
+        script, _ = self.run_it("completion", "zsh")
+        ran = subprocess.run(["zsh", "-n"], input=script, capture_output=True, text=True, check=False)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
 
 
 class TheProgram(SynchronousTestCase):
@@ -995,6 +1009,11 @@ class TheProgram(SynchronousTestCase):
         ):
             self.assertIn(name, shown.stdout)
         self.assertRegex(self.ran("--version").stdout, r"^plivotx \d+\.\d+")
+
+    def test_shows_what_the_terminal_has_no_characters_for(self):
+        ran = self.ran("lint", "/nowhere/电", env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+        self.assertEqual(ran.returncode, 2)
+        self.assertIn("/nowhere/\\u7535 cannot be read", ran.stderr)
 
     def test_ends_quietly_where_nobody_reads_on(self):
         ran = subprocess.run(

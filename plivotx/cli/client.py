@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -21,6 +22,8 @@ from plivotx.config import Config, split_address
 DEFAULT_URL = "http://127.0.0.1:8088"
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes; a page of a thousand calls has less than one million."""
+BODY_PATIENCE = 4
+"""A body must have come within so many times the time-out of a step."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -115,7 +118,7 @@ class Http:
         try:
             connection.request(method, self._base + path, body, dict(headers))
             response = connection.getresponse()
-            content = response.read(MAX_ANSWER + 1)
+            content = _whole(response, time.monotonic() + BODY_PATIENCE * self._settings.timeout)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self._settings.url} cannot be reached: {_reason(error)}") from None
         finally:
@@ -133,6 +136,18 @@ class Http:
         except (OSError, ssl.SSLError) as error:
             raise Misused(f"--cafile {self._settings.cafile} holds no certificates: {error}") from None
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
+
+
+def _whole(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """The body, at most one byte more than `MAX_ANSWER`.  Raises TimeoutError if it trickles on and on."""
+    content = bytearray()
+    while len(content) <= MAX_ANSWER and (piece := response.read1(64 * 1024)):
+        content += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    if response.length:
+        raise http.client.IncompleteRead(bytes(content[:80]), response.length)
+    return bytes(content)
 
 
 def _reason(error: Exception) -> str:

@@ -69,7 +69,9 @@ class Following:
         One that has ended comes as the list or its record has it.  This never ends by itself.
         """
         pauses = Pauses(self._sleep)
-        shown = {uuid: _standing(each) for uuid, each in self._newest().items() if each["State"] not in LIVE}
+        shown = {
+            uuid: _standing(each) for uuid, each in self._newest().items() if each.get("State") not in LIVE
+        }
         while True:
             rows = self._newest()
             for state in LIVE:  # later than the page of the newest, and in this order: none slips through
@@ -140,7 +142,7 @@ def latest(call: Mapping[str, Any]) -> int:
 
 
 def _by_name(page: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {str(each["RequestUUID"]): each for each in page.get("Calls", ())}
+    return {str(each.get("RequestUUID")): each for each in page.get("Calls", ())}
 
 
 def _standing(call: Mapping[str, Any]) -> tuple[object, object]:

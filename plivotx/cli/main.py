@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Any, NoReturn, TextIO
 from urllib.parse import quote
 
@@ -215,9 +216,8 @@ def _watch(given: argparse.Namespace, place: Place) -> int:
     told = 0
     for call in following.call(given.request_uuid):
         if given.json:
-            for each in call["Timeline"]:
-                if each["Version"] > told:
-                    place.say_json(each, indent=None)
+            for each in text.fresh(call, told):
+                place.say_json(each, indent=None)
         else:
             place.say(*text.timeline(call, told, place.columns))
         told = latest(call)
@@ -477,6 +477,9 @@ def run(arguments: Sequence[str], place: Place) -> int:
 
 def main() -> NoReturn:
     """What the console script runs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal knows few characters
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     place = Place(os.environ, sys.stdout, sys.stderr, columns)
     try:

@@ -266,9 +266,17 @@ def timeline(call: Mapping[str, Any], after: int, columns: int | None) -> list[s
     """The events after version *after*, each with its time of day and what it says."""
     return [
         line
+        for each in fresh(call, after)
+        for line in wrap(f"{moment(each.get('Time'))[11:]}  {clean(each.get('Text'))}", columns, 2, 14)
+    ]
+
+
+def fresh(call: Mapping[str, Any], after: int) -> list[Mapping[str, Any]]:
+    """The events in the timeline of a record after version *after*."""
+    return [
+        each
         for each in _list(call.get("Timeline"))
         if isinstance(each.get("Version"), int) and each["Version"] > after
-        for line in wrap(f"{moment(each.get('Time'))[11:]}  {clean(each.get('Text'))}", columns, 2, 14)
     ]
 
 
