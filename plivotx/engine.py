@@ -417,15 +417,14 @@ class Engine:
 
     def _start(self, live: _Live, key: tuple[str, ...], command: Command) -> None:
         ticket = live.running[key] = Ticket(self, live)
-        work = Deferred.fromCoroutine(self._handle(live, key, command, ticket))
-        ticket.attach(work)
-        work.addErrback(self._unhandled)
+        ticket.attach(Deferred.fromCoroutine(self._handle(live, key, command, ticket)))
 
     def _unhandled(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self.log_lines.failure("handling a command broke", failure)
 
     async def _handle(self, live: _Live, key: tuple[str, ...], command: Command, ticket: Ticket) -> None:
+        """Do it and ask what is due then.  Nothing is raised: there may be forty thousand of these."""
         longest = LONGEST_BACKOFF
         try:
             outcome = await self._handlers[type(command)](command, ticket)
@@ -447,10 +446,13 @@ class Engine:
             if live.running.get(key) is ticket:
                 del live.running[key]
         if not live.call.closed and self.running:
-            # Still due means that the handler changed nothing: wait longer each time, never spin.
-            if any(each.key == key for each in self._due_now(live)):
-                self._hold(live, key, longest)
-            self._ask(live)
+            try:
+                # Still due means that the handler changed nothing: wait longer each time, never spin.
+                if any(each.key == key for each in self._due_now(live)):
+                    self._hold(live, key, longest)
+                self._ask(live)
+            except Exception:
+                self.log_lines.failure("asking what is due after {command} broke", command=command)
 
     def _hold(self, live: _Live, key: tuple[str, ...], longest: float) -> None:
         failures = live.failures[key] = live.failures.get(key, 0) + 1
