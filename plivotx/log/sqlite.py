@@ -49,7 +49,7 @@ from plivotx.log.interface import (
 from plivotx.log.schema import another, connect
 
 MAX_GROUP = 500
-"""Writes in one transaction; more would only make the first of them wait."""
+"""Writes in one transaction, or a few more; make the first of them wait."""
 PAGE = 200
 """Events read at a time for a follower that catches up."""
 FORGET_AT_ONCE = 50
@@ -92,7 +92,8 @@ class SQLiteLog:
         self._path = path
         self._reactor = reactor
         self._wall = wall
-        self._writes: SimpleQueue[_Job[_Written[Any]] | None] = SimpleQueue()  # None ends the thread
+        self._gathered: list[_Job[_Written[Any]]] = []  # the writes of this turn of the reactor
+        self._writes: SimpleQueue[list[_Job[_Written[Any]]] | None] = SimpleQueue()  # None ends the thread
         self._reads: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._followers: list[_Follower] = []
         self._end = 0  # position of the last event that the reactor's thread has heard of
@@ -146,6 +147,7 @@ class SQLiteLog:
             self._tell_closers()
         elif not self._closing:
             self._closing = True
+            self._hand_over()
             # The writer ends last: closing the last connection empties the write-ahead log.
             self._reads.put(None)
         return closed
@@ -154,8 +156,17 @@ class SQLiteLog:
         if self._closing:
             return fail(Unwritable(f"{self._path}: the log is closed"))
         done: Deferred[_T] = Deferred()
-        self._writes.put(_Job(work, done))
+        self._gathered.append(_Job(work, done))
+        if len(self._gathered) == 1:
+            # Handed over one by one, the first would be committed alone, and the two threads would take turns
+            # for each of the others.
+            self._reactor.callLater(0, self._hand_over)
         return done
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._writes.put(self._gathered)
+            self._gathered = []
 
     # -- the writer's thread -----------------------------------------------------------------------
 
@@ -328,16 +339,15 @@ def _lock(path: str) -> int:
     return lock
 
 
-def _groups(queue: "SimpleQueue[_T | None]") -> Iterator[list[_T]]:
+def _groups(queue: "SimpleQueue[list[_T] | None]") -> Iterator[list[_T]]:
     """All that waits, again and again, until None comes."""
-    while (first := queue.get()) is not None:
-        group = [first]
+    while (group := queue.get()) is not None:
         while len(group) < MAX_GROUP and not queue.empty():
             another = queue.get()
             if another is None:
                 yield group
                 return
-            group.append(another)
+            group += another
         yield group
 
 

@@ -9,8 +9,10 @@ Every answer is a JSON object.
 import hmac
 import json
 import re
+import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -453,7 +455,13 @@ def _is_utf8(data: bytes) -> bool:
 def _access(timestamp: str, request: Request) -> str:
     """A line of the access log; the *timestamp* is of the reactor's clock, which may be no wall clock."""
     del timestamp
-    return str(combinedLogFormatter(datetimeToLogString(), request))
+    return str(combinedLogFormatter(_log_time(int(time.time())), request))
+
+
+@lru_cache(maxsize=1)
+def _log_time(second: int) -> str:
+    """How a moment of the epoch stands in the access log; the same for all requests of one second."""
+    return str(datetimeToLogString(second))
 
 
 def site(api: Api) -> server.Site:
