@@ -231,7 +231,8 @@ class Switch:
         self._chance = chance
         self._events: Link | None = None
         self._commands: Link | None = None
-        self._waiting = Waiters()
+        self.coming = Waiters()
+        """They go on when it is connected."""
         self.changing = Waiters()
         """They go on when the present connection is lost."""
         self._watching: IDelayedCall | None = None
@@ -265,7 +266,7 @@ class Switch:
 
     def when_up(self) -> Deferred[None]:
         """Fires when the switch is connected; at once if it is."""
-        return succeed(None) if self.up else self._waiting.add()
+        return succeed(None) if self.up else self.coming.add()
 
     def lose(self, why: str) -> None:
         """Close both connections and make them anew: what they told us could not be kept."""
@@ -348,7 +349,7 @@ class Switch:
         await self._probe(commands)
         self._events, self._commands = events, commands
         self.epoch += 1
-        self._waiting.wake_all()
+        self.coming.wake_all()
         self.on_up(self)
 
     async def _subscribe(self, events: Link) -> None:
@@ -429,4 +430,4 @@ async def _first(several: Iterable[Deferred[str]]) -> str:
     return await result
 
 
-__all__ = ["BadCommand", "Disconnected", "Link", "Switch", "SwitchClock"]
+__all__ = ["BadCommand", "Disconnected", "Link", "Switch", "SwitchClock", "Waiters"]

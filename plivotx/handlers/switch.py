@@ -20,7 +20,7 @@ from plivotx.commands import ApiStep, HangUp, Originate, Step, StopStep, Watch
 from plivotx.config import Config
 from plivotx.engine import Engine, Ticket
 from plivotx.esl import dialstring, translate
-from plivotx.esl.connections import BadCommand, Disconnected, Switch
+from plivotx.esl.connections import BadCommand, Disconnected, Switch, Waiters
 from plivotx.esl.session import Headers, Reply
 from plivotx.esl.translate import text
 from plivotx.events import (
@@ -80,6 +80,7 @@ class SwitchHandlers:
         self._calls: Counter[str] = Counter()  # how many these are, by their switch
         self._parked: dict[str, Deferred[None]] = {}  # fires once the channel takes applications
         self._steps: dict[tuple[str, str], Deferred[Headers]] = {}
+        self._coming = Waiters()  # for whichever switch is connected first
         self._aside: set[Deferred[None]] = set()
         for switch in self._switches.values():
             switch.on_event = self._event
@@ -604,6 +605,7 @@ class SwitchHandlers:
         await self._forget(switch, channel)
 
     def _up(self, switch: Switch) -> None:
+        self._coming.wake_all()
         self._aside_do(self._sweep(switch))
 
     async def _sweep(self, switch: Switch) -> None:
@@ -662,7 +664,7 @@ class SwitchHandlers:
             left = deadline - self._clock.seconds()
             if left <= 0:
                 return None
-            await self._any([each.when_up() for each in self._switches.values()], left)
+            await self._wait(self._coming, left)
 
     def _load(self, name: str) -> int:
         """How many calls a switch has, those that wait to be dialled there counted."""
@@ -671,50 +673,31 @@ class SwitchHandlers:
 
     async def _wait_up(self, switch: Switch, seconds: float) -> bool:
         if not switch.up:
-            await self._any([switch.when_up()], seconds)
+            await self._wait(switch.coming, seconds)
         return switch.up
 
     async def _until_changed(self, switch: Switch, seconds: float, *others: Deferred[Any]) -> None:
         """Until the connection is lost, *seconds* have passed, or one of *others* fires."""
-        over = switch.changing.add()
+        await self._wait(switch.changing, seconds, *others)
+
+    async def _wait(self, waiters: Waiters, seconds: float, *others: Deferred[Any]) -> None:
+        """Until *waiters* are woken, *seconds* have passed, or one of *others* fires."""
+        over = waiters.add()
         for each in others:
-            each.addCallback(_on_the_way, switch.changing.wake, over)
-        timer = self._clock.callLater(seconds, switch.changing.wake, over)
+            each.addCallback(_on_the_way, waiters.wake, over)
+        timer = self._clock.callLater(seconds, waiters.wake, over)
         try:
             await over
         finally:
             if timer.active():
                 timer.cancel()
 
-    async def _any(
-        self, ours: Sequence[Deferred[Any]], seconds: float, others: Sequence[Deferred[Any]] = ()
-    ) -> None:
-        """Until one fires or *seconds* have passed; those of *ours* are cancelled, *others* are left alone."""
-        done: Deferred[None] = Deferred()
-
-        def fired(value: Any) -> Any:
-            if not done.called:
-                done.callback(None)
-            return value
-
-        timer = sleep(self._clock, seconds)
-        mine = [timer, *ours]
-        for each in mine:
-            each.addCallbacks(fired, _cancelled)
-        for each in others:
-            each.addCallback(fired)
-        try:
-            await done
-        finally:
-            for each in mine:
-                each.cancel()
-
     async def _end(self, channel: str, seconds: float) -> bool:
         """Whether the end event of *channel* comes within *seconds*."""
         waiter: Deferred[None] = Deferred()
         self._ends.setdefault(channel, []).append(waiter)
         try:
-            await self._any([], seconds, [waiter])
+            await self._wait(Waiters(), seconds, waiter)
             return waiter.called
         finally:
             waiting = self._ends.get(channel, [])
