@@ -61,7 +61,7 @@ def load(folders: Sequence[Path], config: Config) -> Plugins:
     files: list[str] = []
     for folder in folders:
         if not folder.is_dir():
-            raise PluginError(f"{folder}: no such folder")
+            raise PluginError(f"{folder}: no such folder of plugins")
         for path in sorted(folder.resolve().glob("*.py")):
             _register(manager, path)
             files.append(str(path))

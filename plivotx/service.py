@@ -139,7 +139,10 @@ class PlivotxService(Service):
         finally:
             gc.enable()
         self._port = await listening(config, reactor).listen(site(self._server.api))
-        lines.info("plivotx serves {where} under /v0.1/", where=self._port.getHost())
+        at: Any = self._port.getHost()
+        host = f"[{at.host}]" if ":" in at.host else at.host
+        scheme = "https" if config.ssl else "http"
+        lines.info("plivotx serves {url}", url=f"{scheme}://{host}:{at.port}/v0.1/")
         for each in self._plugins.files:
             lines.debug("plugin {file}", file=each)
         self._forgetting = Deferred.fromCoroutine(self._forget(self._log))

@@ -824,7 +824,10 @@ RECORD = {
     ],
     "Script": {
         "Documents": [{"Number": 1, "Characters": 120}],
-        "Verbs": [{"Name": "Wait"}, {"Name": None}],
+        "Verbs": [
+            {"Name": "Wait", "Ended": "2027-01-15T08:00:05.000Z"},
+            {"Name": None, "Ended": "2027-01-15T08:00:24.600Z"},
+        ],
         "Errors": [],
         "Ended": "2027-01-15T08:00:24.600Z",
         "Why": "the channel is gone",
@@ -869,7 +872,7 @@ Callbacks
 
 Script
   document 1, 120 characters
-  verbs: Wait, (one that runs)
+  verbs: Wait, (one that was left)
   over: the channel is gone
 
 Timeline

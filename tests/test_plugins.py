@@ -131,7 +131,7 @@ class AnOperatorsOwn(Loading):
 class ABrokenOne(Loading):
     def test_is_a_folder_that_is_missing(self):
         error = self.assertRaises(PluginError, self.load, Path("/nowhere/plugins"))
-        self.assertEqual(str(error), "/nowhere/plugins: no such folder")
+        self.assertEqual(str(error), "/nowhere/plugins: no such folder of plugins")
 
     def test_is_no_python(self):
         path = self.write("a.py", "x = 1\nif x\n    y\n")

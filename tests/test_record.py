@@ -31,6 +31,7 @@ from plivotx.events import (
     HangupRequested,
     JobFailed,
     LimitReached,
+    Redirected,
     ScriptEnded,
     StepEnded,
     StepStarted,
@@ -396,6 +397,35 @@ class Scripts(SynchronousTestCase):
                 "Cause": "PROTOCOL_ERROR",
                 "Why": "document 2: line 3, column 1: unknown verb Dance",
             },
+        )
+
+    def test_show_when_a_verb_was_left(self):
+        step = StepStarted(key="1/0/1", digest="d")
+        left = Redirected(document=1, url="http://app/next/", method="POST", params=())
+        end = ScriptEnded(cause="NORMAL_CLEARING", why="the channel is gone")
+
+        def verbs(*events):
+            return [(each["Name"], each["Ended"]) for each in of(*events)["Script"]["Verbs"]]
+
+        self.assertEqual(verbs(step), [(None, None)])
+        self.assertEqual(verbs(step, left), [(None, "2027-01-15T08:00:01.250Z")])
+        second = StepStarted(key="2/0/1", digest="d")
+        self.assertEqual(
+            verbs(step, left, second, end),
+            [(None, "2027-01-15T08:00:01.250Z"), (None, "2027-01-15T08:00:03.250Z")],
+        )
+
+    def test_name_a_step_by_its_verb_and_document_counted_from_1(self):
+        made = of(
+            StepStarted(key="2/0/3", digest="d"), StepEnded(key="2/0/3"), StepStarted(key="?", digest="d")
+        )
+        self.assertEqual(
+            [each["Text"] for each in made["Timeline"]],
+            [
+                "Step 3 of verb 1 of document 2 begins (execute).",
+                "Step 3 of verb 1 of document 2 has ended.",
+                "Step ? begins (execute).",
+            ],
         )
 
     def test_do_not_show_what_was_dialled_by_the_called(self):

@@ -252,7 +252,10 @@ def _script(call: Mapping[str, Any], columns: int | None) -> list[str]:
         f"document {clean(each.get('Number'))}, {clean(each.get('Characters'))} characters"
         for each in _list(script.get("Documents"))
     ]
-    verbs = [clean(each.get("Name")) or "(one that runs)" for each in _list(script.get("Verbs"))]
+    verbs = [
+        clean(each.get("Name")) or ("(one that was left)" if each.get("Ended") else "(one that runs)")
+        for each in _list(script.get("Verbs"))
+    ]
     if verbs:
         lines += wrap(f"verbs: {', '.join(verbs)}", columns, 2, 7)
     for each in _list(script.get("Errors")):

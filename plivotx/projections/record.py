@@ -304,6 +304,11 @@ def _script(entries: Sequence[Entry]) -> dict[str, Any]:
         empty = {"Document": document, "Verb": number, "Name": None, "Started": None, "Ended": None}
         return verbs.setdefault((document, number), empty)
 
+    def leave(time: str, document: int | None = None) -> None:
+        for each in verbs.values():
+            if document in (None, each["Document"]):
+                each["Ended"] = each["Ended"] or time
+
     for entry in entries:
         time = iso(entry.at)
         match entry.event:
@@ -324,8 +329,11 @@ def _script(entries: Sequence[Entry]) -> dict[str, Any]:
             case VerbAbandoned(document=number, verb=place, why=why):
                 verb(number, place + 1)["Ended"] = time
                 errors.append(_error(time, number, why))
+            case Redirected(document=number):
+                leave(time, number)
             case ScriptEnded(cause=cause, why=why, fault=fault) if end["Ended"] is None:
                 end = {"Ended": time, "Cause": cause, "Why": why}
+                leave(time)
                 if fault:
                     errors.append(_error(time, None, why))
     return {"Documents": list(documents.values()), "Verbs": list(verbs.values()), "Errors": errors, **end}
@@ -448,11 +456,19 @@ def _job_failed(event: JobFailed, numbers: Mapping[str, int]) -> str:
     return f"The switch could not make the channel of {_which(event.channel, numbers)}: {event.cause}."
 
 
+def _step(key: str) -> str:
+    """A step as people count: its key counts the verbs of a document from 0."""
+    found = _STEP.match(key)
+    if not found:
+        return f"Step {key}"
+    return f"Step {key[found.end() :]} of verb {int(found[2]) + 1} of document {found[1]}"
+
+
 def _step_ended(event: StepEnded, _: Mapping[str, int]) -> str:
     if event.failed:
-        return f"Step {event.key} of the script could not be done: {event.failed}."
+        return f"{_step(event.key)} could not be done: {event.failed}."
     how = "was broken off" if event.stopped else "was cut off by the end" if event.cut else "has ended"
-    return f"Step {event.key} of the script {how}."
+    return f"{_step(event.key)} {how}."
 
 
 def _document_failed(event: DocumentFailed, _: Mapping[str, int]) -> str:
@@ -488,7 +504,7 @@ _SENTENCES: dict[type[Event], Callable[[Any, Mapping[str, int]], str]] = {
     HangupRequested: lambda event, _: f"A client asks for the end of the call ({event.cause}).",
     DocumentFetched: lambda event, _: f"Document {event.number} was fetched ({len(event.body)} characters).",
     DocumentFailed: _document_failed,
-    StepStarted: lambda event, _: f"Step {event.key} of the script begins ({event.kind}).",
+    StepStarted: lambda event, _: f"{_step(event.key)} begins ({event.kind}).",
     StepEnded: _step_ended,
     VerbEnded: lambda event, _: f"Verb {event.verb + 1} of document {event.document}, {event.name}, is over.",
     VerbRound: lambda event, _: f"Verb {event.verb + 1} of document {event.document} begins anew.",
