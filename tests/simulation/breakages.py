@@ -20,7 +20,7 @@ from plivotx.projections.call import Attempt
 from tests.simulation import world
 from tests.simulation.run import play
 
-ENOUGH = 600
+ENOUGH = 1000
 """Seeds after which a breakage counts as unnoticed."""
 
 Patch = tuple[Any, str, Any]

@@ -234,9 +234,8 @@ class SimulatedWorld(EmulatedWorld):
     # -- calls -------------------------------------------------------------------------------------
 
     def plan_calls(self) -> None:
-        clients = Random(
-            f"clients {self.seed}"
-        )  # dice of their own: the seeds' other stories stay as they were
+        # dice of their own: the seeds' other stories stay as they were
+        clients = Random(f"clients {self.seed}")
         for number in range(self.dice.randint(1, 6)):
             params = {
                 "From": "1000",
@@ -284,7 +283,10 @@ class SimulatedWorld(EmulatedWorld):
             params["GatewayCodecs"] = "'PCMA,PCMU',PCMU"
         if dice.random() < 0.3:
             params["ExtraDialString"] = "sip_h_X-Test='a, b',hangup_after_bridge=true"
-        if dice.random() < 0.4:
+        if dice.random() < 0.15:  # early media that would go on for ever so long
+            params.update(To="225", Gateways="sofia/gateway/self/", GatewayTimeouts=dice.choice(("2", "5")))
+            params.update(SendDigits="1", SendOnPreanswer="true", GatewayRetries="")
+        elif dice.random() < 0.4:
             params["SendDigits"] = dice.choice(("1", "12w3@100", "*W#@300"))
             params["SendOnPreanswer"] = dice.choice(("", "true", "true"))
 
@@ -370,6 +372,22 @@ class SimulatedWorld(EmulatedWorld):
 
     healed = False
 
+    def plan_revival(self) -> None:
+        """A long call, and a restart of the switch in the middle of it."""
+        self.application.answers["long"] = Answer(body=b"<Response><Wait length='3000'/></Response>")
+        long = {
+            "From": "1000",
+            "To": "100",
+            "Gateways": "sofia/gateway/self/",
+            "AnswerUrl": f"{APPLICATION}/long/",
+            "HangupUrl": f"{APPLICATION}/hangup/",
+            "TimeLimit": "120",
+        }
+        asked = Asked(at=1.0, params=long)
+        self.asked.append(asked)
+        self.clock.callLater(asked.at, self._ask, asked)
+        self.clock.callLater(self.dice.uniform(20, 60), self._restart_switch)
+
     def count(self, fault: str) -> None:
         self.faults[fault] = self.faults.get(fault, 0) + 1
 
@@ -400,6 +418,8 @@ class SimulatedWorld(EmulatedWorld):
             disturbing.twice["*"] = 0.5
             self.count("events twice")
         disturbing.show_lag = 0.3
+        if self.dice.random() < 0.1:
+            self.plan_revival()
         kinds = [
             self.die,
             self._set_trap,
