@@ -40,6 +40,9 @@ from plivotx.waiting import sleep
 
 lines = Logger()
 
+GARBAGE = (50_000, 20, 10)
+"""How many objects are made before Python looks for garbage (`gc.set_threshold`): its own 700 are a handful of calls."""
+
 
 def steady(reactor: Any) -> None:
     """Make *reactor* count time on the monotonic clock.
@@ -136,6 +139,7 @@ class PlivotxService(Service):
         try:
             await self._server.start()
             gc.freeze()
+            gc.set_threshold(*GARBAGE)
         finally:
             gc.enable()
         self._port = await listening(config, reactor).listen(site(self._server.api))
