@@ -55,8 +55,8 @@ def said_by_the_switch() -> bytes:
 
     async def story(world: EmulatedWorld) -> bytes:
         received.clear()
-        stream = await world.call("701")
-        await world.recorded(stream, ChannelEnded)
+        stream = await world.call("100")
+        await world.recorded(stream, ChannelEnded, 120)
         return next(each for each in received.values() if b"text/event-json" in each)
 
     whole = Link.dataReceived
