@@ -82,7 +82,9 @@ def switches(config: Config, reactor: Any) -> dict[str, Switch]:
 def endpoint(switch: SwitchConfig, reactor: Any) -> IStreamClientEndpoint:
     """Where a switch is: a real one, or an emulator of its own within this process."""
     if switch.address == EMULATOR:
-        emulated = Emulated(reactor, wall=time.time(), password=switch.password)
+        # a seed of its own: that another one runs after a restart must show by its Core-UUID
+        seed = Random().getrandbits(32)  # noqa: S311 - no secret
+        emulated = Emulated(reactor, seed=seed, wall=time.time(), password=switch.password)
         return Network(reactor, emulated).endpoint()
     host, port = split_address(switch.address)
     return endpoints.HostnameEndpoint(reactor, host, port, timeout=10)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.config import Config
 from plivotx.events import Gateway, decode, encode
-from plivotx.rest.forms import MANDATORY, BadForm, call_requested
+from plivotx.rest.forms import MANDATORY, PARAMETERS, BadForm, call_requested, misspelt
 from plivotx.server import carriable
 
 UUID = "7b1d6a52-3c1b-4f0e-8f3e-1de0b7a1c0aa"
@@ -132,6 +132,18 @@ class ACall(Forms):
         self.assertEqual(request(Whatever="\0", to="1"), request())
 
 
+class Names(SynchronousTestCase):
+    def test_are_known_all(self):
+        self.assertEqual(set(PARAMETERS), set(KNOWN))
+
+    def test_that_differ_from_a_parameter_only_in_case_are_found(self):
+        self.assertEqual(
+            misspelt({**FORM, "Timelimit": "5", "other": "", "TO": "1"}),
+            [("Timelimit", "TimeLimit"), ("TO", "To")],
+        )
+        self.assertEqual(misspelt(dict.fromkeys(KNOWN, "")), [])
+
+
 class Texts(Forms):
     def test_beyond_their_length_are_refused(self):
         for name in ("From", "To", "AccountSID"):
@@ -224,6 +236,12 @@ class Gateways(Forms):
         for value in ("'PCMA", "PCMA;x", "PC MA", "^^:a", "'a,,b'", "a'b'|"):
             with self.subTest(value=value):
                 self.refused(GatewayCodecs=value)
+
+    def test_of_sofia_without_their_last_slash_are_refused(self):
+        self.assertIn("lacks the / behind the gateway's name", self.refused(Gateways="sofia/gateway/self"))
+        self.assertEqual(
+            request(Gateways="sofia/gateway/self/00").gateways[0].prefix, "sofia/gateway/self/00"
+        )
 
     def test_are_each_looked_at(self):
         error = self.assertRaises(BadForm, request, Gateways="user/,sofia/gateway/a/", To="1@host")

@@ -240,6 +240,8 @@ def gateway(prefix: str, name: str = "Gateways") -> str:
         raise Unsafe(name, "holds ':_:', which starts another call")
     if _RELOAD in prefix.lower():
         raise Unsafe(name, "holds the name of FreeSWITCH's event socket, which could make it reload")
+    if _is_gateway(prefix) and "/" not in prefix[len("sofia/gateway/") :]:
+        raise Unsafe(name, "lacks the / behind the gateway's name")
     if "@" in prefix and _is_gateway(prefix):
         raise Unsafe(name, "holds '@': the call would go past the gateway, to the host behind it")
     return prefix

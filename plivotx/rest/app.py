@@ -35,7 +35,7 @@ from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
 from plivotx.events import CallRequested
 from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
 from plivotx.projections.record import record
-from plivotx.rest.forms import BadForm, Check, call_requested, hangup_wanted
+from plivotx.rest.forms import BadForm, Check, call_requested, hangup_wanted, misspelt
 from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, shown
 
 log = Logger()
@@ -93,6 +93,12 @@ class Api:
         try:
             key = _key(request)
             given = fields(request)
+            for name, meant in misspelt(given):
+                log.warn(
+                    "a call was asked for with {name}, which means nothing; {meant} does",
+                    name=name,
+                    meant=meant,
+                )
             if key is None:
                 event, replayed = call_requested(given, self._new_uuid(), self._check), False
                 await self._accept(event)

@@ -27,12 +27,36 @@ DIGIT_MS = range(51, 24_001)
 
 MANDATORY = ("From", "To", "Gateways", "AnswerUrl")
 
+PARAMETERS = (
+    *MANDATORY,
+    "HangupUrl",
+    "RingUrl",
+    "CallerName",
+    "GatewayCodecs",
+    "GatewayTimeouts",
+    "GatewayRetries",
+    "ExtraDialString",
+    "SendDigits",
+    "SendOnPreanswer",
+    "TimeLimit",
+    "HangupOnRing",
+    "AccountSID",
+)
+
 Check = Callable[[CallRequested], None]
 """Raises ValueError, with the name of the parameter, if the call cannot be dialled exactly as asked."""
 
 
 class BadForm(Exception):
     """The request lacks a parameter or has one that cannot be used.  The client's fault; answered at once."""
+
+
+def misspelt(fields: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names of *fields* that mean nothing, each with the parameter that differs from it only in case."""
+    known = {each.lower(): each for each in PARAMETERS}
+    return [
+        (name, known[name.lower()]) for name in fields if name not in PARAMETERS and name.lower() in known
+    ]
 
 
 def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -> CallRequested:
