@@ -1,11 +1,16 @@
-"""A step of the wall clock is not the passing of time."""
+"""A step of the wall clock is not the passing of time, and a limit is kept by the clock of the switch."""
 
 import time
 
 from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from plivotx.commands import At
+from plivotx.events import LimitReached
+from plivotx.handlers.timers import Timers
 from plivotx.service import steady
 
 
@@ -96,3 +101,24 @@ class ASteadyReactor(SynchronousTestCase):
         self.clocks.wall += 3600
         self.pass_by(0)
         self.assertEqual(self.called, ["timer"])
+
+
+class ALimit(SynchronousTestCase):
+    def test_comes_in_time_though_the_clock_of_the_switch_was_known_badly_at_first(self):
+        clock = Clock()
+        behind = [0.9]  # what is known at first are whole seconds
+
+        def remaining(switch, when):
+            return when / 1e6 - clock.seconds() + behind[0]
+
+        timers = Timers(clock, remaining, lambda _: succeed(None))
+        limit = At(stream="s", switch="default", when=6_000_000, limit="TimeLimit", cause="ALLOTTED_TIMEOUT")
+        reached = Deferred.fromCoroutine(timers.at(limit, None))
+        clock.advance(1)
+        behind[0] = 0.0
+        while not reached.called:
+            clock.advance(0.01)
+        self.assertTrue(5.99 <= clock.seconds() <= 6.02, clock.seconds())
+        self.assertEqual(
+            self.successResultOf(reached), (LimitReached(limit="TimeLimit", cause="ALLOTTED_TIMEOUT"),)
+        )

@@ -16,6 +16,9 @@ from plivotx.waiting import sleep
 
 LOOK_AGAIN = 60.0
 """Seconds: two clocks may drift that long before they are compared again."""
+LOOK_SOON = 0.5
+"""Seconds: else half of what is left, for what is known of the switch's clock at first (whole seconds, by which
+a limit would come late) is soon known better."""
 
 
 class Timers:
@@ -39,6 +42,6 @@ class Timers:
             if left is None:
                 await self._when_known(command.switch)
             elif left > 0:
-                await sleep(self._clock, min(left, LOOK_AGAIN))
+                await sleep(self._clock, min(left, max(left / 2, LOOK_SOON), LOOK_AGAIN))
             else:
                 return (LimitReached(limit=command.limit, cause=command.cause),)
