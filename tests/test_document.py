@@ -1,5 +1,6 @@
 """Documents of the application become verbs, or are refused with line, column and reason."""
 
+from itertools import repeat
 from typing import Annotated
 
 from hypothesis import given
@@ -32,7 +33,22 @@ class Must(Verb, frozen=True, kw_only=True):
             raise ValueError("url is no URL")
 
 
-VERBS = {"Say": Say, "Must": Must}
+class Breaks(Verb, frozen=True, kw_only=True):
+    """An operator's verb that raises where a document is read, or unfolds into what is no verb."""
+
+    where: str = ""
+
+    def check(self, config):
+        if self.where == "check":
+            raise KeyError("check")
+
+    def unfold(self):
+        if self.where == "unfold":
+            raise KeyError("unfold")
+        return repeat(self) if self.where == "endless" else ("rubbish",)
+
+
+VERBS = {"Say": Say, "Must": Must, "Breaks": Breaks}
 CONFIG = Config()
 OURS = plugins.load([plugins.shipped()], CONFIG).verbs
 PIECES = """
@@ -57,6 +73,15 @@ class Documents(SynchronousTestCase):
         if line is not None:
             self.assertEqual((error.line, error.column), (line, column), str(error))
         return error
+
+    def test_with_a_verb_that_misbehaves_are_refused(self):
+        for where, why in (
+            ("check", "Breaks: its check raised KeyError('check')"),
+            ("unfold", "Breaks: its unfold raised KeyError('unfold')"),
+            ("endless", f"Breaks unfolds into more than {MAX_ELEMENTS} verbs"),
+            ("", "Breaks unfolds into 'rubbish', which is no verb"),
+        ):
+            self.refused(f"<Response>\n<Breaks where='{where}'/></Response>", why, 2, 1)
 
 
 class Verbs(Documents):
@@ -104,7 +129,9 @@ class Verbs(Documents):
 
 class Errors(Documents):
     def test_name_the_line_and_the_column(self):
-        self.refused("<Response>\n  <Nothing/></Response>", "unknown verb Nothing (known: Must, Say)", 2, 3)
+        self.refused(
+            "<Response>\n  <Nothing/></Response>", "unknown verb Nothing (known: Breaks, Must, Say)", 2, 3
+        )
         self.refused("<Response>\n<Say>\n</Response>", "not well-formed: mismatched tag", 3, 3)
         self.refused("<Response>\n\n <Say loop='11'/></Response>", "attribute loop='11' is wrong", 3, 2)
         self.refused("<Response><Say>é你<Must/></Say></Response>", "Must cannot stand inside Say", 1, 18)

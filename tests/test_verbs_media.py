@@ -154,6 +154,13 @@ class Sounds(Verbs):
         self.assertEqual(len(joined.split(delimiter)), len(several))
 
 
+class FileStrings(Verbs):
+    def test_hold_no_other_and_not_thousands_of_items(self):
+        self.refused(f"<Play>{'file_string://' * 1000}a.wav</Play>", "holds another file_string")
+        self.refused(f"<Play>file_string://{'a!' * 100}a</Play>", "has 101 items; 100 is all")
+        self.assertEqual(self.command(f"<Play>file_string://{'a!' * 99}a</Play>").arg.count("a"), 100)
+
+
 class PlayAndSpeak(Verbs):
     def test_set_the_delimiter_and_let_no_key_end_them(self):
         command = self.command("<Play loop='2'>file_string://a.wav!b.wav</Play>")

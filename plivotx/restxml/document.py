@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -85,7 +86,7 @@ def parse(text: str, verbs: Mapping[str, type[Verb]], config: Config) -> tuple[V
     root = _tree(text)
     if root.name != "Response":
         raise DocumentError(root.line, root.column, f"the root is {_short(root.name)}, not Response")
-    return tuple(verb for each in root.children for verb in _verb(each, verbs, config).unfold())
+    return tuple(verb for each in root.children for verb in _unfolded(each, verbs, config))
 
 
 def _tree(text: str) -> _Element:
@@ -135,7 +136,26 @@ def _verb(element: _Element, verbs: Mapping[str, type[Verb]], config: Config) ->
         raise DocumentError(*where, f"{name}: {_reason(str(error), verb, element.attributes)}") from None
     except ValueError as error:
         raise DocumentError(*where, f"{name}: {error}") from None
+    except Exception as error:  # a verb is a plugin: whatever its check raises ends the call, not its script
+        raise DocumentError(*where, f"{name}: its check raised {error!r}") from error
     return made
+
+
+def _unfolded(element: _Element, verbs: Mapping[str, type[Verb]], config: Config) -> tuple[Verb, ...]:
+    verb = _verb(element, verbs, config)
+    try:
+        unfolded = tuple(islice(verb.unfold(), MAX_ELEMENTS + 1))
+    except Exception as error:
+        why = f"{element.name}: its unfold raised {error!r}"
+        raise DocumentError(element.line, element.column, why) from error
+    wrong = next((each for each in unfolded if not isinstance(each, Verb)), None)
+    if wrong is not None:
+        why = f"{element.name} unfolds into {_short(repr(wrong))}, which is no verb"
+        raise DocumentError(element.line, element.column, why)
+    if len(unfolded) > MAX_ELEMENTS:
+        why = f"{element.name} unfolds into more than {MAX_ELEMENTS} verbs"
+        raise DocumentError(element.line, element.column, why)
+    return unfolded
 
 
 def _given(verb: type[Verb], given: Mapping[str, str]) -> dict[str, str | bool]:

@@ -15,6 +15,8 @@ from plivotx.config import Config
 
 DELIMITERS = "!~^"
 """One of these stands between the parts of what is played in one go: one that is in none of them."""
+MOST_ITEMS = 100
+"""Items of one file_string: all of them are written into one command, as often as the sound is played."""
 SILENCE = "silence_stream://"
 BEEP = "tone_stream://%(300,200,700)"
 
@@ -38,7 +40,14 @@ def check(place: str, config: Config) -> None:
         if why:
             raise ValueError(f"{shown!r} {why}")
     elif place.startswith("file_string://"):
-        for each in place.removeprefix("file_string://").split("!"):
+        items = parts(place)
+        if len(items) > MOST_ITEMS:
+            raise ValueError(
+                f"{shown!r} has {len(items)} items; {MOST_ITEMS} is all that is played in one go"
+            )
+        for each in items:
+            if each.startswith("file_string://"):
+                raise ValueError(f"{shown!r} holds another file_string")
             check(each, config)
     elif "://" in place:
         if not _STREAMS.fullmatch(place) or (place.startswith("shout") and _NOT_IN_COMMANDS.search(place)):
