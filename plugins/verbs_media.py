@@ -156,7 +156,7 @@ class Speak(Verb, frozen=True, kw_only=True):
             )
         else:
             heard = yield from execute(
-                "speak", f"{self.engine}|{self.voice}|{self.text}", variables=variables
+                "speak", f"{self.engine}|{self.voice}|{sounds.literal(self.text)}", variables=variables
             )
         if isinstance(heard, Gone) or call.round + 1 == self.loop:
             return None
@@ -241,7 +241,7 @@ class GetDigits(Verb, frozen=True, kw_only=True):
         heard = yield from execute(
             "play_and_get_digits",
             f"1 {self.numDigits} {self.retries} {self.timeout * 1000} '{_keys(self.finishOnKey) or NO_KEY}'"
-            f" '{_quoted('file_string://' + asking)}' '{_quoted(wrong)}' pagd_input"
+            f" '{sounds.literal('file_string://' + asking)}' '{sounds.literal(wrong)}' pagd_input"
             f" ^({valid})+$ {self.timeout * 1000}",
             ("pagd_input",),
             (
@@ -255,10 +255,6 @@ class GetDigits(Verb, frozen=True, kw_only=True):
         if isinstance(heard, Gone) or not digits or not self.action or url_complaint(self.action):
             return None
         return Goto(self.action, self.method or "", (("Digits", digits),))
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "\\'")
 
 
 class Record(Verb, frozen=True, kw_only=True):

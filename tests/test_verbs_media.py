@@ -209,7 +209,7 @@ class GetDigits(Verbs):
             "<GetDigits timeout='7' retries='2' numDigits='3' finishOnKey='' validDigits='1,2 #a' playBeep='true'>"
             "<Speak engine='cepstral' voice='allison' loop='2'>it's ! ^ \\ here</Speak><Wait length='2'/></GetDigits>"
         )
-        text = "say:it\\'s ! here".replace(" ! ", " !     ")
+        text = "say:it\\\\\\'s ! here".replace(" ! ", " !     ")
         self.assertEqual(
             command.arg,
             f"1 3 2 7000 'none' 'file_string://silence_stream://10~silence_stream://10~{text}~{text}"
