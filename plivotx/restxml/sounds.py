@@ -22,9 +22,11 @@ BEEP = "tone_stream://%(300,200,700)"
 
 _FILE = re.compile(r"[\w./ @%+=,()~-]+")
 _STREAMS = re.compile(
-    r"tone_stream://(?!path=)[\w%(),.;=+*/ -]+|silence_stream://-?[0-9]{1,9}(?:,[0-9]{1,9})?"
-    r"|local_stream://[\w./-]+|shout://[!-~]+"
+    r"tone_stream://(?!.*path=)[\w%(),.;=+*/ -]+|silence_stream://-?[0-9]{1,9}(?:,[0-9]{1,9})?"
+    r"|local_stream://(?!.*\.\.)[\w./-]+|shout://[!-~]+"
 )
+_KIND = re.compile(r"(?i)\.(?:\w*_(?:stream|string)|vlc|https?|shout)$")
+"""Endings that have FreeSWITCH take a name for a stream of that kind: `x.tone_stream` was one; tried."""
 _NOT_IN_COMMANDS = re.compile(r"[\s'\"\\^`$|{}]")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,199}")
 _FOLDER = re.compile(r"/[A-Za-z0-9_.@/-]{0,400}")
@@ -54,6 +56,8 @@ def check(place: str, config: Config) -> None:
             raise ValueError(
                 f"{shown!r} is no tone_stream, silence_stream, local_stream, shout, http or https"
             )
+    elif _KIND.search(place):
+        raise ValueError(f"{shown!r} has the ending of a stream, not of a sound")
     elif not _FILE.fullmatch(place) or ".." in place.split("/"):
         raise ValueError(f"{shown!r} is no name of a sound: letters, digits and . / _ - @ % + = , ( ) ~")
     elif place.startswith("/") and not _within(place, (*config.play_folders, *config.record_folders)):
