@@ -95,7 +95,8 @@ class Play(Verb, frozen=True, kw_only=True):
     """Play a sound: a URL, a file on FreeSWITCH's host, or a stream such as `tone_stream://%(200,100,440)`.
 
     A relative name is looked up by FreeSWITCH among its sounds; a whole path must be in one of PLAY_FOLDERS
-    or RECORD_FOLDERS.  Keys do not end it.  If there is no such sound the next verb runs.
+    or RECORD_FOLDERS.  Several, up to 100, are `file_string://ONE!ANOTHER`.  Keys do not end it.  If there is
+    no such sound the next verb runs.
     """
 
     content = "a URL, a file or a stream"
