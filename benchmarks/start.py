@@ -70,7 +70,7 @@ def write(connection: sqlite3.Connection, events: list[Event], count: int) -> No
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM streams").fetchone()
     connection.execute("BEGIN")
     connection.executemany(
-        f"INSERT INTO streams (id, name, {', '.join(row)}) VALUES (?, ?, {', '.join('?' * len(row))})",  # noqa: S608
+        f"INSERT INTO streams (id, name, {', '.join(row)}) VALUES (?, ?, {', '.join('?' * len(row))})",  # noqa: S608 - names of ours
         ((number, name, *row.values()) for number, (name, _) in enumerate(names[1:], last + 1)),
     )
     connection.executemany(

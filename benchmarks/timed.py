@@ -32,7 +32,7 @@ def main() -> None:
         SPENT["events"] += 1
         deliver(engine, recorded)
 
-    Engine._due, Engine._deliver = timed, counted  # type: ignore[method-assign] # noqa: SLF001
+    Engine._due, Engine._deliver = timed, counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     reactor.addSystemEventTrigger("after", "shutdown", tell)
     run()
 

@@ -422,12 +422,7 @@ class Dialling(SynchronousTestCase):
 
     def test_a_cause_that_the_operator_says_so_of_ends_the_search(self):
         rules = GatewayRules(prefix="sofia/gateway/g0/", stop_causes=("USER_BUSY", "UNALLOCATED_NUMBER"))
-
-        class Ruled(Config):
-            def rules(self, prefix):
-                return rules if prefix == rules.prefix else GatewayRules()
-
-        policy = dial_out(Ruled())
+        policy = dial_out(Config(gateways=(rules,)))
         for cause, stops in (("USER_BUSY", True), ("NO_ANSWER", False)):
             call = evolve(evolve(evolve(None, request(gateways=2)), started()), ended(cause))
             (decision,) = policy(call)

@@ -82,20 +82,14 @@ class Standings(SynchronousTestCase):
         self.assertEqual(gateways.failures(f"g{MOST}/"), (1, MOST))
 
 
-class Cooling(Config):
-    """A configuration in which one gateway is passed over for a minute after two failures."""
-
-    def rules(self, prefix):
-        return GatewayRules(cool_down=60, cool_down_after=2) if prefix == DEAD else GatewayRules()
-
-
 DEAD = "sofia/gateway/dead/"
+COOLING = Config(gateways=(GatewayRules(prefix=DEAD, cool_down=60, cool_down_after=2),))
 SLOW = "sofia/gateway/slow/"
 
 
 class Stories(TestCase):
     def setUp(self):
-        self.world = EmulatedWorld(Cooling())
+        self.world = EmulatedWorld(COOLING)
         self.world.start()
         self.addCleanup(self.world.end)
 

@@ -24,6 +24,17 @@ class EmulatedVerbs(InputStories, TestCase):
         (channel,) = await self.world.channels()
         self.world.switch.press(channel, keys)
 
+    async def test_what_is_spoken_is_what_the_document_says(self):
+        """Apostrophes in pairs, and backslashes: the switch splits the argument once more."""
+        await self.play(
+            "<Speak>We're sorry, it's 'closed' c:\\new</Speak>"
+            f"<GetDigits timeout='1'><Speak>A isn't 'it'</Speak><Play>{TONE}</Play><Speak>it's B</Speak></GetDigits>"
+        )
+        self.assertEqual(
+            [text for _, text in self.world.switch.spoken],
+            ["We're sorry, it's 'closed' c:\\new", "A isn't 'it'", "it's B"],
+        )
+
 
 SCRIPTS = {
     # number, AnswerUrl's document, the one at NEXT

@@ -47,7 +47,7 @@ def _note_key(channel: Channel, how: str) -> None:
 
 
 def _speak(channel: Channel, argument: str) -> Body:
-    parts = argument.split("|", 2)
+    parts = separate(argument, "|", 3)  # a pair of apostrophes disappears here (switch_separate_string)
     engine, name = channel.get("tts_engine"), channel.get("tts_voice")
     if len(parts) > 1:
         name = parts[-2]
@@ -56,6 +56,7 @@ def _speak(channel: Channel, argument: str) -> Body:
     text = parts[-1]
     channel.set("playback_terminator_used", None)
     if text and voice(channel, engine, name):
+        channel.switch.spoken.append((channel.uuid, text))
         how = yield Wait(speech(text), digits=terminators(channel))
         _note_key(channel, how)
     return None  # an unknown engine or voice ends at once and says nothing (out_speak)

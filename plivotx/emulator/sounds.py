@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from plivotx.emulator.dialstring import integer
+from plivotx.emulator.dialstring import integer, separate
 from plivotx.emulator.runner import Wait
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _TONE = re.compile(r"%\(\s*([0-9]+)\s*,\s*([0-9]+)\s*,")
 _ROUNDS = re.compile(r"(?:^|;)L=([0-9]+)", re.IGNORECASE)
 _FRAME = 0.02
 _AHEAD = 2.048
+_MOST = 128  # parts; the last one holds all the rest
 _GAP = 0.25  # a part of a file_string that is missing (out_execute)
 
 
@@ -66,7 +67,7 @@ def play(channel: Channel, text: str, *, digits: str = "", deaf: bool = False) -
     """Play a sound, or several if `playback_delimiter` is set; one that is missing is skipped."""
     delimiter = channel.get("playback_delimiter")
     how = "missing"
-    for path in text.split(delimiter[0]) if delimiter else [text]:
+    for path in separate(text, delimiter[0], _MOST) if delimiter else [text]:
         ended = yield from _play(channel, path, digits, deaf)
         if ended not in {"done", "missing"}:
             return ended
@@ -79,6 +80,7 @@ def _play(channel: Channel, path: str, digits: str, deaf: bool) -> Playing:
     if path.startswith("say:"):
         if not voice(channel, channel.get("tts_engine"), channel.get("tts_voice")):
             return "missing"  # no event and no sound: the log alone says so
+        channel.switch.spoken.append((channel.uuid, path[4:]))
         how = yield Wait(speech(path[4:]), digits=digits, deaf=deaf)
         return "done" if how == "time" else how
     seconds = channel.switch.length_of(path)

@@ -183,6 +183,8 @@ class Switch:
         """Digits that far ends heard in their audio, by our leg's uuid."""
         self.digits: list[digits.Heard] = []
         """The same one by one, with their times; and those that came as SIP INFO."""
+        self.spoken: list[tuple[str, str]] = []
+        """Every text that was spoken, as the voice got it: uuid, text."""
         self.executed: list[tuple[str, str, str, float]] = []
         """Every application that ran: uuid, name, argument, seconds of the clock."""
         self.numbers: dict[str, farends.Script] = {}

@@ -290,8 +290,7 @@ def caller_name(text: str, name: str = "CallerName") -> str:
     return text
 
 
-# Beyond these patterns nothing in FreeSWITCH 1.10.12 takes a variable's value for something to run
-# (switch_channel.c, switch_ivr_bridge.c, switch_ivr_originate.c, mod_dptools, mod_sofia, mod_loopback).
+# Variables whose value is run, by their names in FreeSWITCH 1.10.12 (the core, mod_dptools, mod_sofia, mod_loopback).
 _EXECUTES = (
     "api_*",
     "*exec_*",

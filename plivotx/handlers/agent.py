@@ -287,7 +287,7 @@ class _Connection(ProtocolWrapper):
         errors: Any = reason.value
         said = ", ".join(str(each[-1]) for each in errors.args[0]) or "TLS failed"
         # pyOpenSSL has no public name for what was wrong with the certificate.
-        result = lib.SSL_get_verify_result(self.getHandle()._ssl)  # noqa: SLF001
+        result = lib.SSL_get_verify_result(self.getHandle()._ssl)  # noqa: SLF001 - it is shown nowhere else
         if result:
             said += f": {ffi.string(lib.X509_verify_cert_error_string(result)).decode('ascii')}"
         return Failure(Insecure(said))

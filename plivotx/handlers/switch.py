@@ -301,10 +301,8 @@ class SwitchHandlers:
                     await self._until_changed(switch, LOOK_AGAIN, ended)
                 except Disconnected:
                     continue
-                except (
-                    BadCommand,
-                    dialstring.Unsafe,
-                ) as error:  # the verb's fault; to try again is of no use
+                except (BadCommand, dialstring.Unsafe) as error:
+                    # the verb's fault; to try again is of no use
                     log.error("step {step} cannot be sent: {error}", step=command.step, error=error)
                     return (StepEnded(key=command.step, failed=str(error)),)
                 if ended.called:

@@ -1,8 +1,9 @@
 """Dial: one attempt after the other until one rings, gives early media or answers; then the end.
 
-After that there is no further attempt, whatever the cause; nor is there once a client asked for the end.  Before it every cause leads to the next one, but
-for those that the operator lets end the search (`GatewayRules.stop_causes`).  Nor is there one after an attempt whose
-outcome was missed: it may have rung, and nobody is to be rung twice.
+After that there is no further attempt, whatever the cause.  Before it every cause leads to the next one, but
+for those that the operator lets end the search (`GatewayRules.stop_causes`).  Nor is there a further attempt
+once a client asked for the end, nor after one whose outcome was missed: it may have rung, and nobody is to
+be rung twice.
 """
 
 from collections.abc import Iterator
