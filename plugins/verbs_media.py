@@ -32,6 +32,8 @@ AT_ONCE = 10
 """Copies of a sound that the switch is given in one go: it goes on with them while nobody is connected."""
 MOST_IN_PROMPT = 100
 """Copies of one sound or text in a prompt, which is one command."""
+MOST_CHARACTERS = 262_144
+"""Of one command, as far as it consists of copies: 25 MB were made of a document of 250 KB, at each event of the call."""
 PAUSE = f"{sounds.SILENCE}500"
 KEYS = "0123456789*#ABCD"
 NO_KEY = "none"
@@ -68,6 +70,11 @@ def _keys(text: str) -> str:
     return "".join(dict.fromkeys(each for each in text.upper() if each in KEYS))
 
 
+def _copies(one: tuple[str, ...], wanted: int, room: int) -> tuple[str, ...]:
+    """*one*, as often as *wanted* and as there is room for it in a command; once in any case."""
+    return one * min(wanted, max(1, room // sum(len(each) + 1 for each in one)))
+
+
 def _play(several: tuple[str, ...]) -> Part:
     """Play sounds; no key ends it."""
     argument, delimiter = sounds.joined(several)
@@ -83,11 +90,12 @@ class Wait(Verb, frozen=True, kw_only=True):
     def run(self, call: Caller) -> Steps:
         """Play silence: unlike the application sleep, something can be mixed into it."""
         del call
-        yield from _play(self.prompt())
+        yield from _play(self.prompt(0))
         return None
 
-    def prompt(self) -> tuple[str, ...]:
+    def prompt(self, room: int) -> tuple[str, ...]:
         """As a part of a prompt."""
+        del room
         return (f"{sounds.SILENCE}{self.length * 1000}",)
 
 
@@ -109,20 +117,25 @@ class Play(Verb, frozen=True, kw_only=True):
 
     def run(self, call: Caller) -> Steps:
         """A few copies at a time, so that the caller hears on while nobody is connected to the switch."""
-        left = (self.loop or MOST_ROUNDS) - (call.round * AT_ONCE if self.loop else 0)
-        heard = yield from _play(sounds.parts(self.text) * min(left, AT_ONCE))
+        parts = sounds.parts(self.text)
+        at_once = len(_copies(parts, AT_ONCE, MOST_CHARACTERS)) // len(parts)
+        left = (self.loop or MOST_ROUNDS) - (call.round * at_once if self.loop else 0)
+        heard = yield from _play(parts * min(left, at_once))
         nothing = isinstance(heard, Ended) and "playback_ms" not in heard.vars
-        if isinstance(heard, Gone) or nothing or (self.loop and left <= AT_ONCE):
+        if isinstance(heard, Gone) or nothing or (self.loop and left <= at_once):
             return None
         return Again()
 
-    def prompt(self) -> tuple[str, ...]:
+    def prompt(self, room: int) -> tuple[str, ...]:
         """As a part of a prompt."""
-        return sounds.parts(self.text) * min(self.loop or MOST_IN_PROMPT, MOST_IN_PROMPT)
+        return _copies(sounds.parts(self.text), min(self.loop or MOST_IN_PROMPT, MOST_IN_PROMPT), room)
 
 
 class Speak(Verb, frozen=True, kw_only=True):
-    """Speak a text.  With *type* and *method* it is said in FreeSWITCH's own recorded words instead."""
+    """Speak a text.  With *type* and *method* it is said in FreeSWITCH's own recorded words instead.
+
+    The engine gets a long text in pieces of 1000 characters at most, cut where a sentence ends.
+    """
 
     content = "the text to be spoken"
 
@@ -155,19 +168,24 @@ class Speak(Verb, frozen=True, kw_only=True):
             heard = yield from execute(
                 "say", f"{self.language} {self.type} {self.method} {self.text}", variables=variables
             )
+            if isinstance(heard, Gone):
+                return None
         else:
-            heard = yield from execute(
-                "speak", f"{self.engine}|{self.voice}|{sounds.literal(self.text)}", variables=variables
-            )
-        if isinstance(heard, Gone) or call.round + 1 == self.loop:
+            for piece in sounds.pieces(self.text):
+                heard = yield from execute(
+                    "speak", f"{self.engine}|{self.voice}|{sounds.literal(piece)}", variables=variables
+                )
+                if isinstance(heard, Gone):
+                    return None
+        if call.round + 1 == self.loop:
             return None
         if not self.loop:
             yield from _play((PAUSE,))  # an engine that is not there says nothing, at once, for ever
         return Again()
 
-    def copies(self, one: tuple[str, ...]) -> tuple[str, ...]:
+    def copies(self, one: tuple[str, ...], room: int) -> tuple[str, ...]:
         """As a part of a prompt."""
-        return one * min(self.loop or MOST_IN_PROMPT, MOST_IN_PROMPT)
+        return _copies(one, min(self.loop or MOST_IN_PROMPT, MOST_IN_PROMPT), room)
 
 
 class PreAnswer(Verb, frozen=True, kw_only=True):
@@ -212,6 +230,7 @@ class GetDigits(Verb, frozen=True, kw_only=True):
         del call
         prompt: list[str] = [f"{sounds.SILENCE}10", f"{sounds.SILENCE}10"]
         speaks = [each for each in self.children if isinstance(each, Speak)]
+        room = MOST_CHARACTERS // max(1, len(self.children))
         for each in self.children:
             if isinstance(each, Speak) and each.says:
                 said = yield from api(
@@ -224,11 +243,11 @@ class GetDigits(Verb, frozen=True, kw_only=True):
                 )
                 reply = said.vars.get("reply", "")
                 if isinstance(said, Ended) and not said.failed and reply.startswith("file_string://"):
-                    prompt += each.copies(sounds.parts(reply))
+                    prompt += each.copies(sounds.parts(reply), room)
             elif isinstance(each, Speak):
-                prompt += each.copies((sounds.spoken(each.text),))
+                prompt += each.copies(tuple(map(sounds.spoken, sounds.pieces(each.text))), room)
             elif isinstance(each, Play | Wait):
-                prompt += each.prompt()
+                prompt += each.prompt(room)
         if self.playBeep:
             prompt.append(sounds.BEEP)
         invalid = (

@@ -1,5 +1,6 @@
 """The verbs that plivotx comes with, without a server: what they ask for, and what they make of what they get."""
 
+import re
 from xml.sax.saxutils import escape, quoteattr
 
 from hypothesis import given
@@ -244,6 +245,50 @@ class GetDigits(Verbs):
     def test_never_has_a_prompt_of_thousands(self):
         command = self.command("<GetDigits><Play loop='0'>x.wav</Play></GetDigits>")
         self.assertEqual(command.arg.count("x.wav"), 100)
+
+    def test_never_has_a_prompt_larger_than_a_document(self):
+        text = "word. " * 10_000
+        for each in (f"<Speak loop='100'>{text}</Speak>", f"<Play loop='0'>{'x' * 60_000}.wav</Play>" * 4):
+            command = self.command(f"<GetDigits>{each}</GetDigits>")
+            self.assertLess(len(command.arg), 400_000)
+        many = f"<Play loop='100'>file_string://{'!'.join('a' * 100)}</Play>" * 900
+        self.assertLess(len(self.command(f"<GetDigits>{many}</GetDigits>").arg), 700_000)
+
+
+class Texts(Verbs):
+    SENTENCE = "It was the best of times, it was the worst of times. "
+
+    def spoken(self, document):
+        """The texts of one round, each as the engine gets it."""
+        history, found = [], []
+        while isinstance(where := self.run_(document, *history), Waiting):
+            (running,) = where.running
+            found.append(running.command.arg.split("|", 2)[2])
+            history.append(ended(len(history) + 1))
+        self.assertEqual(where.outcome, None)
+        return found
+
+    def test_that_an_engine_could_not_bear_are_spoken_in_pieces(self):
+        found = self.spoken(f"<Speak>{self.SENTENCE * 100}</Speak>")
+        self.assertEqual(" ".join(found), (self.SENTENCE * 100).strip())
+        self.assertTrue(all(each.endswith("times.") and len(each) <= sounds.MOST_SPOKEN for each in found))
+        self.assertEqual(self.spoken("<Speak>short</Speak>"), ["short"])
+
+    def test_are_no_longer_spoken_when_the_caller_has_gone(self):
+        where = self.run_(f"<Speak>{self.SENTENCE * 100}</Speak>", ended(1), ended(2, cut=True))
+        self.assertEqual(where, Over(None, steps=2))
+
+    def test_have_pieces_in_a_prompt_as_well(self):
+        argument = self.command(f"<GetDigits><Speak>{self.SENTENCE * 30}</Speak></GetDigits>").arg
+        self.assertEqual(argument.count("!say:It was"), 2)
+
+    @given(st.lists(st.text("ab.!?", max_size=1500), max_size=9).map(" ".join))
+    def test_lose_nothing_but_blanks_between_their_pieces(self, text):
+        found = sounds.pieces(text)
+        self.assertEqual("".join(found).replace(" ", ""), text.replace(" ", ""))
+        self.assertTrue(all(len(each) <= sounds.MOST_SPOKEN for each in found))
+        if not re.search(f"[^ ]{{{sounds.MOST_SPOKEN}}}", text):  # no word so long that it must be cut
+            self.assertEqual(" ".join(found).split(), text.split())
 
 
 class Record(Verbs):

@@ -17,6 +17,9 @@ DELIMITERS = "!~^"
 """One of these stands between the parts of what is played in one go: one that is in none of them."""
 MOST_ITEMS = 100
 """Items of one file_string: all of them are written into one command, as often as the sound is played."""
+MOST_SPOKEN = 1000
+"""Characters that an engine is given at once.  flite took 65 KB of memory for each of them, all before the first was
+heard, and was not to be broken off: 20,000 took 1.3 GB, and the channel stayed for 18 s after its hangup (1.10.12)."""
 SILENCE = "silence_stream://"
 BEEP = "tone_stream://%(300,200,700)"
 
@@ -79,6 +82,20 @@ def joined(several: Sequence[str]) -> tuple[str, str]:
         (each for each in DELIMITERS if not any(each in part for part in several)), DELIMITERS[-1]
     )
     return delimiter.join(each.replace(delimiter, " ") for each in several), delimiter
+
+
+def pieces(text: str) -> tuple[str, ...]:
+    """A text to be spoken, cut where a sentence or a word ends so that no piece is too much for an engine."""
+    found = []
+    start = 0
+    while len(text) - start > MOST_SPOKEN:
+        most = start + MOST_SPOKEN
+        sentence = max(text.rfind(end, start, most) for end in (". ", "! ", "? "))
+        cut = sentence + 1 if sentence >= 0 else text.rfind(" ", start + 1, most)
+        cut = cut if cut > start else most
+        found.append(text[start:cut])
+        start = cut + 1 if text[cut] == " " else cut
+    return (*found, text[start:])
 
 
 def spoken(text: str) -> str:
