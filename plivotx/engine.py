@@ -234,8 +234,8 @@ class Engine:
     async def hang_up(self, cause: str, *, stream: str = "", channel: str = "") -> None:
         """Have a call ended: the one with this *stream*, or the one whose channel *channel* is up.
 
-        Returns once that is durable.  Raises `NoSuchCall`, `NothingToHangUp`, `Conflict` (the call goes on too
-        fast), `Unreadable` or `Unwritable`.
+        Returns once that is durable, however fast the call goes on.  Raises `NoSuchCall`, `NothingToHangUp`,
+        `Unreadable` or `Unwritable`.
         """
 
         def wanted(call: Call) -> Sequence[HangupRequested]:
@@ -243,20 +243,28 @@ class Engine:
                 raise NothingToHangUp(f"there is nothing to hang up of call {call.uuid!r}")
             return [] if call.hangup else [HangupRequested(cause=cause)]
 
-        await self._asked(stream or self.channels.stream(channel) or "", wanted)
+        await self._asked(stream or self.channels.stream(channel) or "", wanted, insist=True)
 
-    async def _asked(self, stream: str, wanted: Callable[[Call], Sequence[_Asked]]) -> Sequence[_Asked]:
-        """Record the decisions that *wanted* makes of a call as it is now, which may be closed."""
-        for _ in range(ASKING):
-            call: Call | None = None
-            for recorded in await self._log.read(stream):
-                call = evolve(call, recorded.event)
+    async def _asked(
+        self, stream: str, wanted: Callable[[Call], Sequence[_Asked]], *, insist: bool = False
+    ) -> Sequence[_Asked]:
+        """Record the decisions that *wanted* makes of a call as it is now, which may be closed.
+
+        With *insist* they are such as do no harm to a call that has gone on, and the last try expects nothing.
+        """
+        for number in range(1, ASKING + 1):
+            # What is in memory is newer than what can be read while a script goes from verb to verb.
+            call = None if number > 1 else self.call(stream)
+            if call is None:
+                for recorded in await self._log.read(stream):
+                    call = evolve(call, recorded.event)
             if call is None:
                 raise NoSuchCall(f"there is no call {stream!r}")
             decisions = wanted(call)
+            expected = None if insist and number == ASKING else call.version
             try:
                 if decisions:
-                    await self._log.append(stream, decisions, expected=call.version)
+                    await self._log.append(stream, decisions, expected=expected)
             except Conflict:
                 continue
             return decisions
