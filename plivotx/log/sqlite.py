@@ -1,8 +1,8 @@
 """The log in one SQLite file: the default, for a single process.
 
 One thread writes and one reads, so the reactor never waits for a disk.  All writes that wait share a
-transaction and so an fsync; each has a savepoint of its own, so that one refused leaves the others
-untouched.  Followers hear in the reactor's thread, after the commit.
+transaction and so an fsync; one that is refused leaves the others untouched.  Followers hear in the
+reactor's thread, after the commit.
 """
 # ruff: noqa: S608 - the names in the statements are ours, every value is bound
 
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -49,7 +49,11 @@ from plivotx.log.interface import (
 from plivotx.log.schema import another, connect
 
 MAX_GROUP = 500
-"""Writes in one transaction, or a few more; make the first of them wait."""
+"""Writes in one transaction."""
+MAX_ROWS = 256
+"""In one statement, a power of two; SQLite takes 32,766 values."""
+LENT = 0.005
+"""Seconds that the reactor stands back for the writer to prepare a transaction, at most."""
 PAGE = 200
 """Events read at a time for a follower that catches up."""
 FORGET_AT_ONCE = 50
@@ -67,6 +71,28 @@ class _Job(msgspec.Struct, Generic[_T], frozen=True):
 
     work: Callable[[sqlite3.Connection], _T]
     done: Deferred[Any]
+
+
+class _Append(msgspec.Struct, frozen=True):
+    """Events for the end of a stream."""
+
+    stream: str
+    batch: Sequence[tuple[Event, bytes]]
+    expected: int | None
+    fence: int | None
+    at: float
+    done: Deferred[int]
+
+
+_Write: TypeAlias = _Job[_Written[Any]] | _Append
+
+
+class _Group(msgspec.Struct, frozen=True):
+    """Writes for one transaction."""
+
+    writes: Sequence[_Write]
+    prepared: threading.Event
+    """Set when nothing is left to be done but the commit."""
 
 
 _Outcome: TypeAlias = tuple[Deferred[Any], Any]
@@ -92,8 +118,9 @@ class SQLiteLog:
         self._path = path
         self._reactor = reactor
         self._wall = wall
-        self._gathered: list[_Job[_Written[Any]]] = []  # the writes of this turn of the reactor
-        self._writes: SimpleQueue[list[_Job[_Written[Any]]] | None] = SimpleQueue()  # None ends the thread
+        self._gathered: list[_Write] = []  # the writes since the last group was handed over
+        self._writing = False  # whether the writer has a group
+        self._writes: SimpleQueue[_Group | None] = SimpleQueue()  # None ends the thread
         self._reads: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._followers: list[_Follower] = []
         self._end = 0  # position of the last event that the reactor's thread has heard of
@@ -122,7 +149,7 @@ class SQLiteLog:
             batch = list(zip(events, texts(stream, events), strict=True))
         except Refused as why:
             return fail(why)
-        return self._write(partial(_append, stream, batch, expected, fence, self._wall()))
+        return self._gather(_Append(stream, batch, expected, fence, self._wall(), Deferred()))
 
     def take_fence(self) -> Deferred[int]:
         """See `plivotx.log.interface.Log.take_fence`."""
@@ -148,25 +175,36 @@ class SQLiteLog:
         elif not self._closing:
             self._closing = True
             self._hand_over()
-            # The writer ends last: closing the last connection empties the write-ahead log.
-            self._reads.put(None)
+            self._end_threads()
         return closed
 
+    def _end_threads(self) -> None:
+        if self._closing and not self._writing:
+            # The writer ends last: closing the last connection empties the write-ahead log.
+            self._reads.put(None)
+
     def _write(self, work: Callable[[sqlite3.Connection], _Written[_T]]) -> Deferred[_T]:
+        return self._gather(_Job(work, Deferred()))
+
+    def _gather(self, write: _Write) -> Deferred[Any]:
         if self._closing:
             return fail(Unwritable(f"{self._path}: the log is closed"))
-        done: Deferred[_T] = Deferred()
-        self._gathered.append(_Job(work, done))
-        if len(self._gathered) == 1:
-            # Handed over one by one, the first would be committed alone, and the two threads would take turns
-            # for each of the others.
-            self._reactor.callLater(0, self._hand_over)
-        return done
+        self._gathered.append(write)
+        if len(self._gathered) == 1 and not self._writing:
+            self._reactor.callLater(0, self._hand_over)  # with the others of this turn, for one commit
+        return write.done
 
     def _hand_over(self) -> None:
-        if self._gathered:
-            self._writes.put(self._gathered)
-            self._gathered = []
+        """Give the writer a group, unless it has one."""
+        if self._writing or not self._gathered:
+            return
+        group = _Group(self._gathered[:MAX_GROUP], threading.Event())
+        self._gathered = self._gathered[MAX_GROUP:]
+        self._writing = True
+        self._writes.put(group)
+        # The writer gives the interpreter's lock away for each statement, and to get it back from a reactor that
+        # is at work costs more than the statements.  So the reactor rests until only the disk is waited for.
+        group.prepared.wait(LENT)
 
     # -- the writer's thread -----------------------------------------------------------------------
 
@@ -183,8 +221,9 @@ class SQLiteLog:
             self._reactor.callFromThread(opened.errback, Failure())
             return
         self._reactor.callFromThread(self._opened, opened, reading, end)
-        for group in _groups(self._writes):
-            outcomes, recorded = _commit(connection, self._path, group)
+        while (group := self._writes.get()) is not None:
+            outcomes, recorded = _commit(connection, self._path, group.writes, group.prepared)
+            group.prepared.set()  # also if it came to no commit
             self._reactor.callFromThread(self._committed, outcomes, recorded)
         connection.close()
         os.close(lock)
@@ -198,6 +237,9 @@ class SQLiteLog:
         opened.callback(self)
 
     def _committed(self, outcomes: Sequence[_Outcome], recorded: Sequence[Recorded]) -> None:
+        self._writing = False
+        self._hand_over()
+        self._end_threads()
         if recorded:  # first, for whoever follows from the present end once his append is acknowledged
             self._end = int(recorded[-1].position)
         for done, outcome in outcomes:
@@ -339,20 +381,8 @@ def _lock(path: str) -> int:
     return lock
 
 
-def _groups(queue: "SimpleQueue[list[_T] | None]") -> Iterator[list[_T]]:
-    """All that waits, again and again, until None comes."""
-    while (group := queue.get()) is not None:
-        while len(group) < MAX_GROUP and not queue.empty():
-            another = queue.get()
-            if another is None:
-                yield group
-                return
-            group += another
-        yield group
-
-
 def _commit(
-    connection: sqlite3.Connection, path: str, group: Sequence[_Job[_Written[Any]]]
+    connection: sqlite3.Connection, path: str, writes: Sequence[_Write], prepared: threading.Event
 ) -> tuple[list[_Outcome], list[Recorded]]:
     """Do a group of writes in one transaction; what fails alone fails alone."""
     outcomes: list[_Outcome] = []
@@ -361,42 +391,42 @@ def _commit(
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
         failure = Failure(_unwritable(path, error))
-        return [(job.done, failure) for job in group], []
+        return [(each.done, failure) for each in writes], []
     try:
-        for job in group:
-            outcome, heard = _attempt(connection, path, job)
-            outcomes.append((job.done, outcome))
+        for told, heard in _work(connection, writes):
+            outcomes += told
             recorded += heard
+        prepared.set()
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except Exception as error:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")  # unless SQLite did so itself
-        if len(group) == 1:
-            return [(group[0].done, Failure(_unwritable(path, error)))], []
+        if len(writes) == 1:
+            return [(writes[0].done, Failure(_unwritable(path, error)))], []
         # Whose fault it was can't be told: a small write may fit where a large one did not.
         outcomes.clear()
         recorded.clear()
-        for job in group:
-            told, heard = _commit(connection, path, [job])
+        for each in writes:
+            told, heard = _commit(connection, path, [each], prepared)
             outcomes += told
             recorded += heard
     return outcomes, recorded
 
 
-def _attempt(
-    connection: sqlite3.Connection, path: str, job: _Job[_Written[Any]]
-) -> tuple[Any, Sequence[Recorded]]:
-    """Do one write of a group or nothing of it; raises sqlite3.Error if the whole transaction is gone."""
-    connection.execute("SAVEPOINT one")
-    try:
-        outcome, recorded = job.work(connection)
-    except Exception as error:
-        if not connection.in_transaction:
-            raise
-        connection.execute("ROLLBACK TO one")
-        outcome, recorded = Failure(_unwritable(path, error)), ()
-    connection.execute("RELEASE one")
-    return outcome, recorded
+def _work(
+    connection: sqlite3.Connection, writes: Sequence[_Write]
+) -> Iterator[tuple[Sequence[_Outcome], Sequence[Recorded]]]:
+    """Do writes in their order, appends that follow each other together."""
+    appends: list[_Append] = []
+    for each in writes:
+        if isinstance(each, _Append):
+            appends.append(each)
+            continue
+        yield _append(connection, appends)
+        appends = []
+        outcome, recorded = each.work(connection)
+        yield [(each.done, outcome)], recorded
+    yield _append(connection, appends)
 
 
 def _unwritable(path: str, error: Exception) -> Exception:
@@ -411,57 +441,111 @@ def _unwritable(path: str, error: Exception) -> Exception:
     return unwritable
 
 
-_FIND = "SELECT id, version, rank, open FROM streams WHERE name = ?"
-_RECORD = "INSERT INTO events (stream, version, at, data) VALUES (?, ?, ?, ?)"
+class _Stream(msgspec.Struct):
+    """A stream to which a group appends."""
 
-
-@cache
-def _insert(names: tuple[str, ...]) -> str:
-    return f"INSERT INTO streams ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-
-
-@cache
-def _update(names: tuple[str, ...]) -> str:
-    return f"UPDATE streams SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
+    id: int | None = None
+    """None if it is new."""
+    rank: int = 0
+    open: bool = False
+    """As it stands in the file."""
+    standing: Standing = msgspec.field(default_factory=Standing)
+    """As it will stand."""
 
 
 def _append(
-    stream: str,
-    batch: Sequence[tuple[Event, bytes]],
-    expected: int | None,
-    fence: int | None,
-    at: float,
-    connection: sqlite3.Connection,
-) -> _Written[int]:
-    if fence is not None:
-        (token,) = connection.execute("SELECT token FROM fence").fetchone()
-        check_fence(stream, token, fence)
-    found = connection.execute(_FIND, (stream,)).fetchone()
-    number, version, rank, is_open = found or (None, 0, 0, 0)
-    check_expected(stream, version, expected)
-    if not batch:
-        return version, ()
-    standing = Standing(version=version, rank=rank, open=bool(is_open))
-    for event, _ in batch:
-        standing.apply(event, at)
-    # Only what changes is set: SQLite leaves the indexes of the other columns alone.
-    changes: dict[str, Column] = {"version": standing.version, "changed": at}
-    if standing.rank > rank:
-        changes |= standing.columns
-        changes["rank"] = standing.rank
-    if number is None or standing.open != is_open:
-        changes["open"] = standing.open
-    if number is None:
-        changes = {"name": stream, "opened": at, "rank": 0, **changes}
-        number = connection.execute(_insert(tuple(changes)), (*changes.values(),)).lastrowid
-    else:
-        connection.execute(_update(tuple(changes)), (*changes.values(), number))
-    recorded = []
-    for event_version, (_, data) in enumerate(batch, version + 1):
-        row = (number, event_version, at, data.decode())
-        position = connection.execute(_RECORD, row).lastrowid
-        recorded.append(_recorded(position, stream, event_version, at, data))
-    return standing.version, recorded
+    connection: sqlite3.Connection, appends: Sequence[_Append]
+) -> tuple[Sequence[_Outcome], Sequence[Recorded]]:
+    """Do all these appends, with few statements; one that is refused changes nothing."""
+    streams = _streams(connection, {each.stream for each in appends})
+    outcomes: list[_Outcome] = []
+    events: list[tuple[str, int, float, bytes]] = []
+    for each in appends:
+        stream = streams.get(each.stream) or _Stream()
+        standing = stream.standing
+        try:
+            if each.fence is not None:
+                (token,) = connection.execute("SELECT token FROM fence").fetchone()
+                check_fence(each.stream, token, each.fence)
+            check_expected(each.stream, standing.version, each.expected)
+        except Refused:
+            outcomes.append((each.done, Failure()))
+            continue
+        for event, data in each.batch:
+            standing.apply(event, each.at)
+            events.append((each.stream, standing.version, each.at, data))
+            streams[each.stream] = stream
+        outcomes.append((each.done, standing.version))
+    changed = {name: streams[name] for name, *_ in events}
+    _put(connection, changed)
+    rows = [(changed[name].id, version, at, data.decode()) for name, version, at, data in events]
+    positions = _insert(connection, "events", ("stream", "version", "at", "data"), rows)
+    return outcomes, [_recorded(position, *event) for position, event in zip(positions, events, strict=True)]
+
+
+def _streams(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, _Stream]:
+    """Those of these streams that there are, by name."""
+    found = {}
+    for piece in _pieces([*names]):
+        marks = ", ".join("?" * len(piece))
+        for number, name, version, rank, is_open in connection.execute(
+            f"SELECT id, name, version, rank, open FROM streams WHERE name IN ({marks})", piece
+        ):
+            found[name] = _Stream(number, rank, bool(is_open), Standing(version, rank, bool(is_open)))
+    return found
+
+
+def _put(connection: sqlite3.Connection, streams: dict[str, _Stream]) -> None:
+    """Write the rows of streams, and give the new ones their numbers."""
+    new: dict[tuple[str, ...], list[tuple[_Stream, tuple[Column, ...]]]] = {}
+    known: dict[tuple[str, ...], list[tuple[Column, ...]]] = {}
+    for name, stream in streams.items():
+        standing = stream.standing
+        # Only what changes is set: SQLite leaves the indexes of the other columns alone.
+        changes: dict[str, Column] = {"version": standing.version, "changed": standing.changed}
+        if standing.rank > stream.rank:
+            changes |= standing.columns
+            changes["rank"] = standing.rank
+        if stream.id is None:
+            changes = {"name": name, "opened": standing.opened, "rank": 0, "open": standing.open, **changes}
+            new.setdefault(tuple(changes), []).append((stream, (*changes.values(),)))
+        else:
+            if standing.open != stream.open:
+                changes["open"] = standing.open
+            known.setdefault(tuple(changes), []).append((*changes.values(), stream.id))
+    for names, made in new.items():
+        numbers = _insert(connection, "streams", names, [row for _, row in made])
+        for number, (stream, _) in zip(numbers, made, strict=True):
+            stream.id = number
+    for names, rows in known.items():
+        changed = ", ".join(f"{name} = ?" for name in names)
+        connection.executemany(f"UPDATE streams SET {changed} WHERE id = ?", rows)
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, names: Sequence[str], rows: Sequence[Sequence[Column]]
+) -> list[int]:
+    """Insert rows and return their numbers, which follow each other."""
+    numbers: list[int] = []
+    marks = f"({', '.join('?' * len(names))})"
+    for piece in _pieces(rows):
+        cursor = connection.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([marks] * len(piece))}",
+            [value for row in piece for value in row],
+        )
+        last = cursor.lastrowid
+        assert last is not None
+        numbers += range(last - len(piece) + 1, last + 1)
+    return numbers
+
+
+def _pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """All of *rows*, in pieces as long as powers of two, so that there are few different statements."""
+    first = 0
+    while first < len(rows):
+        length = 1 << min(len(rows) - first, MAX_ROWS).bit_length() - 1
+        yield rows[first : first + length]
+        first += length
 
 
 def _recorded(position: int | None, stream: str, version: int, at: float, data: bytes) -> Recorded:
