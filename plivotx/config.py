@@ -155,6 +155,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         listed = prefix in self.allowed_gateways and "*" not in prefix
         if self.allowed_gateways and not listed and not _fits_one(prefix, self.allowed_gateways):
             return "Gateways is not among those that may be used here"
+        if not (self.denied_destinations or self.allowed_destinations):
+            return ""
         beyond = "" if listed else _beyond_gateway(prefix)
         # some kinds of endpoints have parts of their own there: freetdm/1/a/NUMBER, loopback/NUMBER/CONTEXT
         dialled = [_digits(each + number) for each in {beyond, beyond.rpartition("/")[2]}]

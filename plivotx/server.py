@@ -6,7 +6,6 @@
 from collections.abc import Callable, Mapping
 from uuid import uuid4
 
-import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
@@ -24,6 +23,7 @@ from plivotx.commands import (
 from plivotx.config import Config
 from plivotx.engine import Engine
 from plivotx.esl.connections import Switch
+from plivotx.esl.dialstring import leg
 from plivotx.events import CallRequested
 from plivotx.handlers.http import Web
 from plivotx.handlers.switch import SwitchHandlers, dial_line
@@ -103,21 +103,18 @@ class Plivotx:
 
 
 def carriable(config: Config) -> Callable[[CallRequested], None]:
-    """A check that a request may be dialled, and can be exactly as asked: the very lines to be sent are made.
+    """A check that a request may be dialled, and can be exactly as asked: the very line to be sent is made.
 
     It raises ValueError with a sentence that begins with the name of the parameter.
     """
 
     def check(request: CallRequested) -> None:
-        call = Call(request=request, version=1)
         for gateway in request.gateways:
             refusal = config.may_dial(gateway.prefix, request.to_number)
             if refusal:
                 raise ValueError(refusal)
-        bare = msgspec.structs.replace(call, request=msgspec.structs.replace(request, variables=()))
-        different = {gateway: number for number, gateway in enumerate(call.gateways, 1)}
-        for number in different.values():  # not a line for each try: there may be a hundred
-            dial_line(originate(call, number, config))
-            call = bare  # the variables are the same in each line, and there may be a thousand
+        dial_line(originate(Call(request=request, version=1), 1, config))
+        for gateway in request.gateways[1:]:  # the rest of their lines is the same
+            leg(gateway.prefix, request.to_number, gateway.codecs)
 
     return check

@@ -489,6 +489,11 @@ def parse_kept(line: str) -> Kept | None:
 # -- the whole line ----------------------------------------------------------------------------------
 
 
+def leg(prefix: str, to: str, codecs: str) -> tuple[str, str]:
+    """Return the texts in which the lines of a call differ: what is dialled, and its codecs.  Raises `Unsafe`."""
+    return gateway(prefix) + destination(to, prefix), value("GatewayCodecs", codec_string(codecs))
+
+
 def originate(
     *,
     channel: str,
@@ -516,7 +521,7 @@ def originate(
     sent at the answer, or, as *early_digits*, in early media if there is any before; then FreeSWITCH hangs up
     *early_margin* seconds after the time-out.  *variables* are the client's; see `extra`.  Raises `Unsafe` with the API's name of the parameter that cannot be carried.
     """
-    dialled = _dialled(gateway, to)
+    dialled, codec_form = leg(gateway, to, codecs)
     theirs = extra(variables, allowed)
     replaced = {each.lower() for each, _ in theirs}
     block = [
@@ -528,7 +533,7 @@ def originate(
         # while early media is ignored the far end hears no digits in it
         ("ignore_early_media", "false" if early_digits else "true"),
         ("app_disable_expand_variables", "true"),
-        ("absolute_codec_string", value("GatewayCodecs", codec_string(codecs))),
+        ("absolute_codec_string", codec_form),
         ("plivo_app", "true"),
         ("plivo_request_uuid", _uuid("request_uuid", request_uuid)),
         ("api_reporting_hook", _quoted(hook(channel))),
@@ -556,10 +561,6 @@ def originate(
 
 
 _CLIENT_FIRST = ("origination_caller_id_number", "origination_caller_id_name", "leg_progress_timeout")
-
-
-def _dialled(prefix: str, to: str) -> str:
-    return gateway(prefix) + destination(to, prefix)
 
 
 def _hang_up_after(seconds: int, cause: str) -> str:
