@@ -6,7 +6,7 @@ what has been sent is never cancelled, its outcome is recorded.  At start the op
 the same question is asked, so there is no recovery mode.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -182,8 +182,9 @@ class Engine:
         """Load the open calls, then follow the log and ask of each call what is due."""
         position, streams = await self._log.open_streams()
         for first in range(0, len(streams), READ_AT_ONCE):
-            for recorded in await self._log.read_several(streams[first : first + READ_AT_ONCE]):
-                self._apply(recorded, news=False)
+            read = await self._log.read_several(streams[first : first + READ_AT_ONCE])
+            for stream, events in read.items():
+                self._take(stream, events)
         self.running = True
         self._follow(position)
         for live in list(self._live.values()):
@@ -361,16 +362,25 @@ class Engine:
                 failures += 1
                 await sleep(self._clock, _backoff(failures, LONGEST_BACKOFF))
         del self._loading[stream]
-        for recorded in read:
-            self._apply(recorded, news=False)
+        self._take(stream, (each.event for each in read))
         for recorded in loading.arrived:
             self._apply(recorded)
         live = self._live.get(stream)
         if live is not None:
             self._changed(stream, live)
 
-    def _apply(self, recorded: Recorded, *, news: bool = True) -> _Live | None:
-        """Take an event in; unless it is *news* it says nothing of how the gateways are doing now."""
+    def _take(self, stream: str, events: Iterable[Event]) -> None:
+        """Take in a call that is not in memory; this says nothing of how the gateways are doing now."""
+        call: Call | None = None
+        for event in events:
+            call = evolve(call, event)
+            if call is not None:
+                self.channels.apply(stream, event)
+        if call is not None:
+            self._live[stream] = _Live(call)
+
+    def _apply(self, recorded: Recorded) -> _Live | None:
+        """Take in what has just happened."""
         live = self._live.get(recorded.stream)
         if live is None:
             call = evolve(None, recorded.event)
@@ -382,8 +392,7 @@ class Engine:
         else:
             live.call = evolve(live.call, recorded.event) or live.call
         self.channels.apply(recorded.stream, recorded.event)
-        if news:
-            self.gateways.apply(live.call, recorded.event, self._clock.seconds())
+        self.gateways.apply(live.call, recorded.event, self._clock.seconds())
         return live
 
     def _drop(self, live: _Live) -> None:

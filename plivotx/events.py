@@ -478,7 +478,7 @@ _CLASSES: tuple[type[Event], ...] = (
 )
 BY_NAME: dict[str, type[Event]] = {each.__name__: each for each in _CLASSES}
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
+_Any: TypeAlias = (
     CallRequested
     | ChannelRang
     | ChannelAnswered
@@ -506,6 +506,8 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     | CallEnded
     | CallClosed
 )
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(_Any)
+_decoder_of_all: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[_Any])
 
 
 class _Tagged(msgspec.Struct):
@@ -531,3 +533,11 @@ def decode(data: bytes) -> Event:
         if name in BY_NAME:
             raise
         return Unknown(type=name, data=data)
+
+
+def decode_all(data: bytes) -> list[Event]:
+    """The events that *data* holds, a JSON list of those that `encode` gave.
+
+    Raises ValueError if `decode` would of one of them, and if it knew one as `Unknown`.
+    """
+    return _decoder_of_all.decode(data)

@@ -14,9 +14,10 @@ from plivotx.events import (
     Event,
     Unknown,
     decode,
+    decode_all,
     encode,
 )
-from tests.strategies import EVENTS, any_event
+from tests.strategies import EVENTS, any_event, known_events
 
 NOT_ON_DISK = {Event, Decision, Unknown}
 
@@ -59,6 +60,16 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(event, Unknown(type="CallTransferred", data=text))
         self.assertEqual(encode(event), text)
         self.assertEqual((event.rank, event.columns(), event.opens, event.closes), (0, {}, False, False))
+
+    @given(st.lists(known_events))
+    def test_events_are_read_all_at_once_as_they_are_one_by_one(self, events: list[Event]) -> None:
+        texts = [encode(each) for each in events]
+        self.assertEqual(decode_all(b"[" + b",".join(texts) + b"]"), [decode(each) for each in texts])
+
+    def test_all_at_once_an_unknown_or_a_damaged_event_is_an_error(self) -> None:
+        for text in (b'{"type":"CallTransferred"}', b'{"type":"ChannelRang","at":1}', b"", b"{"):
+            with self.assertRaises(ValueError):
+                decode_all(b'[{"type":"HangupRequested","cause":"NONE"},' + text + b"]")
 
     def test_a_missing_field_is_an_error(self) -> None:
         with self.assertRaisesRegex(ValueError, "channel"):

@@ -373,6 +373,8 @@ class UnreadableTests(SQLiteCase):
         events = [each.event for each in await log.read("a")]
         self.assertEqual(events[::2], [requested("a"), ANSWERED])
         self.assertEqual(events[1].data, b'{"type":"ChannelRang"}')
+        await log.append("b", [requested("b")])
+        self.assertEqual(await log.read_several(["a", "b"]), {"a": events, "b": [requested("b")]})
 
 
 # -- 7: kill -9 and torn files ---------------------------------------------------------------------------

@@ -138,10 +138,10 @@ class Log(Protocol):
     def read(self, stream: str, after_version: int = 0) -> Deferred[Sequence[Recorded]]:
         """The events of one stream, in order; empty if there is no such stream."""
 
-    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
-        """The events of several streams at once: for each of them what `read` gives, one after the other.
+    def read_several(self, streams: Sequence[str]) -> Deferred[Mapping[str, Sequence[Event]]]:
+        """The events of several streams at once: for each stream that there is all of its events, in order.
 
-        The streams come in any order.  Some hundreds at a time: the answer is in memory as a whole.
+        Some hundreds at a time: the answer is in memory as a whole.
         """
 
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:

@@ -6,7 +6,7 @@ its command.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -247,9 +247,10 @@ class MemoryLog:
         """See `plivotx.log.interface.Log.read`."""
         return self._answer(tuple(self.disk.streams.get(stream, ())[max(0, after_version) :]))
 
-    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+    def read_several(self, streams: Sequence[str]) -> Deferred[Mapping[str, Sequence[Event]]]:
         """See `plivotx.log.interface.Log.read_several`."""
-        return self._answer([each for stream in streams for each in self.disk.streams.get(stream, ())])
+        known = self.disk.streams
+        return self._answer({name: [each.event for each in known[name]] for name in streams if name in known})
 
     def open_streams(self) -> Deferred[tuple[Position, Sequence[str]]]:
         """See `plivotx.log.interface.Log.open_streams`."""

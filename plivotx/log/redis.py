@@ -8,7 +8,7 @@ has a connection of its own and notices when a server comes back without what wa
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -349,9 +349,16 @@ class RedisLog:
         """See `plivotx.log.interface.Log.read`."""
         return Deferred.fromCoroutine(self._read([stream], max(0, after_version)))
 
-    def read_several(self, streams: Sequence[str]) -> Deferred[Sequence[Recorded]]:
+    def read_several(self, streams: Sequence[str]) -> Deferred[Mapping[str, Sequence[Event]]]:
         """See `plivotx.log.interface.Log.read_several`."""
-        return Deferred.fromCoroutine(self._read(streams, 0))
+
+        async def read_several() -> Mapping[str, Sequence[Event]]:
+            found: dict[str, list[Event]] = {}
+            for each in await self._read(streams, 0):
+                found.setdefault(each.stream, []).append(each.event)
+            return found
+
+        return Deferred.fromCoroutine(read_several())
 
     async def _read(self, streams: Sequence[str], after_version: int) -> Sequence[Recorded]:
         keys = (*self._keys("log"), *(key for each in streams for key in self._keys_of(each, "ids")))
