@@ -1,4 +1,7 @@
-"""Runs the benchmarks that are named, all if none is, and prints the table: `python -m benchmarks.run [--write] [NAME ...]`."""
+"""Runs the benchmarks that are named, all if none is, and prints the table: `python -m benchmarks.run [--write] [NAME ...]`.
+
+The first word `profile` has a part of them run under the profiler instead: see `benchmarks.profile`.
+"""
 
 import argparse
 import importlib
@@ -9,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import profile
 from benchmarks.measure import Line
 
 NAMES = ("accept", "calls", "events", "memory", "start")
@@ -26,6 +30,9 @@ def table(lines: Sequence[Line]) -> str:
 
 def main() -> None:
     """Run what is asked for."""
+    if sys.argv[1:2] == ["profile"]:
+        profile.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="script/bench")
     parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="NAME")
     parser.add_argument("--write", action="store_true")

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: the calls they invent are calls, an answer is whole when it is."""
 
 import json
+import sysconfig
 from contextlib import closing
 
 from twisted.internet import reactor
@@ -8,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks.events import _messages
 from benchmarks.load import FORM, post, whole
-from benchmarks.measure import Line
+from benchmarks.measure import ROOT, Line
+from benchmarks.profile import CUMULATIVE, OWN, named, text
 from benchmarks.run import table
 from benchmarks.start import write
 from benchmarks.stories import on_record, said_by_the_switch
@@ -73,3 +75,35 @@ class Table(SynchronousTestCase):
             rows[2].split(), ["|", "this", "|", "1/s", "|", "that", "2/s", "|", "0.50", "|", ">=", "1", "|"]
         )
         self.assertEqual(len({len(each) for each in rows}), 1)
+
+
+class Profile(SynchronousTestCase):
+    def test_names_files_as_they_are_named_everywhere(self):
+        packages, library = sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")
+        for function, name in (
+            ((f"{ROOT}/plivotx/engine.py", 12, "due"), "plivotx/engine.py:12 due"),
+            ((f"{packages}/twisted/web/http.py", 3, "write"), "twisted/web/http.py:3 write"),
+            ((f"{library}/uuid.py", 139, "__init__"), "uuid.py:139 __init__"),
+            (
+                ("~", 0, "<built-in method __new__ of type object at 0x7f1a>"),
+                "<built-in method __new__ of type object>",
+            ),
+        ):
+            with self.subTest(function=function):
+                self.assertEqual(named(function), name)
+
+    def test_shows_what_takes_most_in_itself_and_with_what_it_calls_for_each_of_so_many(self):
+        few = {("~", 0, "little"): (10, 0.1, 0.5), ("~", 0, "much"): (30, 0.4, 0.4)}
+        own, _, everything = text("of calls", few, 10).partition("by all time")
+        self.assertEqual(own.splitlines()[0], "of calls")
+        rows = [[each.split() for each in half.splitlines()[-2:]] for half in (own.rstrip(), everything)]
+        much, little = (
+            ["3.00", "40,000.00", "40,000.00", "much"],
+            ["1.00", "10,000.00", "50,000.00", "little"],
+        )
+        self.assertEqual(rows, [[much, little], [little, much]])
+
+    def test_shows_only_the_first(self):
+        many = {("~", 0, f"function{number}"): (1, 1.0, 1.0) for number in range(100)}
+        self.assertEqual(text("of one", many, 1).count("function99"), 0)
+        self.assertEqual(text("of one", many, 1).count(" function"), OWN + CUMULATIVE + 2)
