@@ -9,9 +9,10 @@ import json
 import re
 import socket
 import ssl
-import time
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,8 +23,8 @@ from plivotx.config import Config, split_address
 DEFAULT_URL = "http://127.0.0.1:8088"
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes; a page of a thousand calls has less than one million."""
-BODY_PATIENCE = 4
-"""A body must have come within so many times the time-out of a step."""
+PATIENCE = 4
+"""An answer must have come as a whole within so many times the time-out of a step."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -115,12 +116,17 @@ class Http:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         connection = self._connection()
+        limit = _Limit(PATIENCE * self._settings.timeout)
         try:
-            connection.request(method, self._base + path, body, dict(headers))
-            response = connection.getresponse()
-            content = _whole(response, time.monotonic() + BODY_PATIENCE * self._settings.timeout)
+            with limit:
+                connection.connect()
+                limit.connected = connection.sock
+                connection.request(method, self._base + path, body, dict(headers))
+                response = connection.getresponse()
+                content = _whole(response)
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{self._settings.url} cannot be reached: {_reason(error)}") from None
+            why = _reason(TimeoutError() if limit.reached else error)
+            raise Unreachable(f"{self._settings.url} cannot be reached: {why}") from None
         finally:
             connection.close()
         if len(content) > MAX_ANSWER:
@@ -138,13 +144,40 @@ class Http:
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
 
 
-def _whole(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The body, at most one byte more than `MAX_ANSWER`.  Raises TimeoutError if it trickles on and on."""
+class _Limit:
+    """Cuts a connection off that has not answered in so many *seconds*.
+
+    The time-out of a socket begins anew with each byte, and http.client reads status lines (100) and
+    headers for as long as any come.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.connected: socket.socket | None = None
+        self.reached = False
+        self._timer = threading.Timer(seconds, self._cut_off)
+        self._timer.daemon = True
+
+    def _cut_off(self) -> None:
+        self.reached = True
+        if self.connected is not None:
+            with suppress(OSError):  # it was lost in this moment
+                # Below TLS, whose reader may be at work.
+                socket.socket.shutdown(self.connected, socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self.reached:
+            raise TimeoutError
+
+
+def _whole(response: http.client.HTTPResponse) -> bytes:
+    """The body, at most one byte more than `MAX_ANSWER`."""
     content = bytearray()
     while len(content) <= MAX_ANSWER and (piece := response.read1(64 * 1024)):
         content += piece
-        if time.monotonic() > deadline:
-            raise TimeoutError
     if response.length:
         raise http.client.IncompleteRead(bytes(content[:80]), response.length)
     return bytes(content)
