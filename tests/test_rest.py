@@ -117,6 +117,7 @@ class OverBytes(SynchronousTestCase):
         self.send(b"\r\n".join(lines), body)
         ((status, self.headers, answer),) = self.answers()
         self.assertEqual(self.headers["content-type"], "application/json")
+        self.assertEqual(answer[-2:], b"}\n")
         answer = json.loads(answer)
         self.assertEqual(sorted(answer), ["Message", "RequestUUID", "Success"])
         return status, answer

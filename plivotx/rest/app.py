@@ -384,7 +384,7 @@ def _json(request: Request, answer: dict[str, Any], status: int = 200) -> bytes:
         request.setHeader(b"www-authenticate", b'Basic realm="plivotx"')
     if status == 503:
         request.setHeader(b"retry-after", b"5")
-    return json.dumps(answer).encode()
+    return json.dumps(answer).encode() + b"\n"
 
 
 class _Request(server.Request):
