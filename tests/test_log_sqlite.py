@@ -90,6 +90,33 @@ class OpeningTests(SQLiteCase):
         await child.kill()
         await self.open_log()  # a killed owner leaves no lock behind
 
+    async def test_a_file_whose_lock_file_was_deleted_has_one_owner(self) -> None:
+        child = Child(self.path)
+        await child.until(1)
+        Path(f"{self.path}.lock").unlink()
+        error = await self.assertFailure(SQLiteLog.open(self.path, reactor), Unopenable)
+        self.assertIn("another process has it (process id unknown", str(error))
+        await child.kill()
+        await self.open_log()
+
+    async def test_a_file_that_was_deleted_or_replaced_takes_nothing_until_it_is_put_back(self) -> None:
+        log = await self.open_log()
+        await log.append("a", [requested("a")])
+        for suffix in ("", "-wal", "-shm"):
+            for replaced in (False, True):
+                with self.subTest(suffix=suffix, replaced=replaced):
+                    file, aside = Path(self.path + suffix), Path(f"{self.path}.aside")
+                    file.rename(aside)
+                    if replaced:
+                        shutil.copyfile(aside, file)
+                    error = await self.assertFailure(log.append("b", [requested("b")]), Unwritable)
+                    self.assertIn("deleted or replaced", str(error))
+                    aside.rename(file)
+        await log.append("c", [requested("c")])
+        await log.close()
+        _, streams = await (await self.open_log()).open_streams()
+        self.assertEqual(list(streams), ["a", "c"])
+
     async def test_a_folder_that_is_missing(self) -> None:
         self.path = f"{self.path}/no/such/folder"
         self.assertIn("No such file", await self.refused())

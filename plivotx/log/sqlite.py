@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -58,6 +59,9 @@ PAGE = 200
 """Events read at a time for a follower that catches up."""
 FORGET_AT_ONCE = 50
 """Streams deleted in one go; appends come in between."""
+GONE = (
+    "the file, or FILE-wal or FILE-shm, was deleted or replaced while it was open; put it back, or start anew"
+)
 RETRY = 1.0
 """Seconds until a page that could not be read is tried again."""
 
@@ -210,23 +214,27 @@ class SQLiteLog:
 
     def _write_loop(self, opened: "Deferred[SQLiteLog]") -> None:
         try:
-            lock = _lock(self._path)
+            locks = _lock(self._path)
             try:
                 connection = connect(self._path)
                 reading, end = another(self._path), _end(connection)
+                files = _files(self._path)
             except BaseException:
-                os.close(lock)
+                _let_go(locks)
                 raise
         except Exception:
             self._reactor.callFromThread(opened.errback, Failure())
             return
         self._reactor.callFromThread(self._opened, opened, reading, end)
         while (group := self._writes.get()) is not None:
-            outcomes, recorded = _commit(connection, self._path, group.writes, group.prepared)
+            if _files(self._path) == files:
+                outcomes, recorded = _commit(connection, self._path, group.writes, group.prepared)
+            else:  # SQLite would write on, into files that nobody finds again
+                outcomes, recorded = _refused(group.writes, Unwritable(f"{self._path}: {GONE}")), []
             group.prepared.set()  # also if it came to no commit
             self._reactor.callFromThread(self._committed, outcomes, recorded)
         connection.close()
-        os.close(lock)
+        _let_go(locks)  # last: SQLite's own locks on the file go with it
         self._reactor.callFromThread(self._has_closed)
 
     def _opened(self, opened: "Deferred[SQLiteLog]", reading: sqlite3.Connection, end: int) -> None:
@@ -362,23 +370,49 @@ class SQLiteLog:
 # -- in the writer's thread ------------------------------------------------------------------------
 
 
-def _lock(path: str) -> int:
-    """Lock ``PATH.lock`` for as long as the returned descriptor is open; raises `Unopenable`."""
-    name = f"{path}.lock"
+def _lock(path: str) -> list[int]:
+    """Lock ``PATH.lock`` and the log itself for as long as the returned descriptors are open; raises `Unopenable`.
+
+    The lock file says who has it.  The log is locked as well because people delete lock files.
+    """
+    held: list[int] = []
     try:
-        lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        for name in (f"{path}.lock", path):
+            held.append(os.open(name, os.O_RDWR | os.O_CREAT, 0o666))
+            fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(held[0], 20).decode("ascii", "replace").strip() or "unknown"
+        _let_go(held)
+        raise Unopenable(f"{path}: another process has it (process id {holder} in {path}.lock)")
     except OSError as error:
+        _let_go(held)
         raise Unopenable(f"{path}: {error}")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise Unopenable(f"{path}: another process has it (process id {holder} in {name})")
     with suppress(OSError):  # the number is a courtesy; a full disk must not keep live calls waiting
-        os.truncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-    return lock
+        os.truncate(held[0], 0)
+        os.write(held[0], f"{os.getpid()}\n".encode())
+    return held
+
+
+def _let_go(locks: Sequence[int]) -> None:
+    for each in locks:
+        os.close(each)
+
+
+def _files(path: str) -> list[tuple[int, int] | None]:
+    """Which files there are by the names of the log and of what SQLite has beside it; None for one that is missing."""
+    found: list[tuple[int, int] | None] = []
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            status = Path(path + suffix).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def _refused(writes: Sequence[_Write], why: Exception) -> list[_Outcome]:
+    return [(each.done, Failure(why)) for each in writes]
 
 
 def _commit(
@@ -390,8 +424,7 @@ def _commit(
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
-        failure = Failure(_unwritable(path, error))
-        return [(each.done, failure) for each in writes], []
+        return _refused(writes, _unwritable(path, error)), []
     try:
         for told, heard in _work(connection, writes):
             outcomes += told
