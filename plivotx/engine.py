@@ -304,10 +304,16 @@ class Engine:
                 version = await self._log.append(
                     live.call.uuid, events, expected=live.call.version if decisions else None
                 )
-            except Unwritable:
+            except Unwritable as error:
                 if decisions or not self.running:
                     raise
                 failures += 1
+                if failures == 1:
+                    self.log_lines.warn(
+                        "the log refuses events of call {call}, which are tried again: {error}",
+                        call=live.call.uuid,
+                        error=error,
+                    )
                 await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
             await live.reached(version)

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.commands import At, Decide, HangUp, Watch
@@ -258,8 +259,11 @@ class EngineTests(SynchronousTestCase):
         engine.request(REQUEST)
         self.clock.advance(0.001)
         self.log.refusing = "disk full"
-        self.advance(3)
+        with capturedLogs() as said:
+            self.advance(3)
         self.assertEqual(self.names(), ["CallRequested"])
+        (line,) = [formatEvent(each) for each in said if each["log_level"] is LogLevel.warn]
+        self.assertRegex(line, f"the log refuses events of call {STREAM}, .*disk full")
         self.log.refusing = ""
         self.advance(1.2)
         self.assertEqual(self.names()[1], "ChannelRang")
