@@ -293,11 +293,35 @@ class Records(OnALog):
             self.assertEqual((status, answer["Success"], answer["RequestUUID"]), (404, False, ""))
             self.assertRegex(answer["Message"], "^There is no call '.{1,90}' on record$")
 
-    def test_have_no_parameters(self):
+    def test_are_given_from_a_version_on(self):
+        started = AttemptStarted(number=1, gateway="one/", channel="c", switch="default", core="k")
+        self.append("a", request("a"), started, ChannelRang(channel="c", at=1))
+        whole = self.get("/v0.1/Calls/a/")[1]["Call"]["Timeline"]
+        for after in range(4):
+            status, answer = self.get(f"/v0.1/Calls/a/?After={after}")
+            self.assertEqual((status, answer["Message"]), (200, "Call Record Executed"))
+            self.assertEqual(answer["RequestUUID"], "a")
+            self.assertEqual(answer["Call"], {"State": "ringing", "Timeline": whole[after:]})
+        self.assertIn("attempt 1", whole[2]["Text"])
+        self.assertEqual(self.get("/v0.1/Calls/a/?After=")[1]["Call"]["Timeline"], whole)
+        self.assertEqual(self.get("/v0.1/Calls/no/?After=1")[0], 404)
+
+    def test_refuse_what_is_wrong_with_its_name_and_value(self):
         self.append("a", request("a"))
-        status, answer = self.get("/v0.1/Calls/a/?Verbose=true")
-        self.assertEqual((status, answer["Success"]), (200, False))
-        self.assertIn("'Verbose' is no parameter of this request", answer["Message"])
+        for query, why in (
+            ("Verbose=true", "'Verbose' is no parameter of this request (there are: After)"),
+            ("After=-1", "After is not Valid: '-1' is no version, which is an integer from 0"),
+            ("After=1.0", "After is not Valid: '1.0' is no version"),
+            ("After=%D9%A1", r"After is not Valid: '\u0661' is no version"),
+            ("After=2", "After is not Valid: '2' is beyond the latest version of the call, 1"),
+            ("After=" + "9" * 5000, "is no version"),
+            ("After=1&After=1", "After is not Valid: '1' comes twice"),
+        ):
+            with self.subTest(query=query[:20]):
+                status, answer = self.get(f"/v0.1/Calls/a/?{query}")
+                self.assertEqual((status, answer["Success"], answer["RequestUUID"]), (200, False, ""))
+                self.assertIn(why, answer["Message"])
+                self.assertNotIn("Call", answer)
 
 
 class Stories(TestCase):

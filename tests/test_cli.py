@@ -604,6 +604,30 @@ class InAWorld(Case):
         lines = self.run_it("watch", uuid, "--json")[0].splitlines()
         self.assertEqual([json.loads(line) for line in lines], shown)
 
+    def test_only_what_is_new_of_a_watched_call_is_asked_for(self):
+        asked, answered = [], []
+        ask = self.transport
+
+        def transport(method, path, body, headers):
+            answer = ask(method, path, body, headers)
+            asked.append(path)
+            answered.append(json.loads(answer[1]))
+            return answer
+
+        self.transport = transport
+        uuid = self.uuid("104", "--time-limit", "2")
+        asked.clear()
+        answered.clear()
+        self.run_it("watch", uuid)
+        known = 0
+        for path, answer in zip(asked, answered, strict=True):
+            self.assertEqual(path, f"/v0.1/Calls/{uuid}/?After={known}")
+            versions = [each["Version"] for each in answer["Call"]["Timeline"]]
+            self.assertEqual(versions, [*range(known + 1, known + 1 + len(versions))])
+            known += len(versions)
+        self.assertGreater(len(asked), 3)
+        self.assertEqual(answered[-1]["Call"]["State"], "closed")
+
     def test_the_pauses_grow_while_nothing_happens_and_shrink_when_something_does(self):
         uuid = self.uuid("3", "--hangup-on-ring", "60")
         self.run_it("watch", uuid)

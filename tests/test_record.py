@@ -39,7 +39,7 @@ from plivotx.events import (
     VerbAbandoned,
     VerbEnded,
 )
-from plivotx.projections.record import hung_up_by, iso, record, sentence
+from plivotx.projections.record import hung_up_by, iso, news, record, sentence
 from tests.strategies import call_streams, streams
 
 SECOND = 1_000_000
@@ -100,6 +100,12 @@ class Properties(SynchronousTestCase):
             name = event.type if isinstance(event, Unknown) else type(event).__name__
             self.assertEqual(each["Event"], name)
             self.assertTrue(each["Text"].endswith("."))
+
+    @given(streams | call_streams, st.integers(0, 40))
+    def test_what_is_new_is_the_end_of_the_timeline_and_the_state_of_all(self, events, after):
+        entries = [Entry(n, 1e9, each) for n, each in enumerate(events, 1)]
+        made = record("any", entries)
+        self.assertEqual(news(entries, after), {"State": made["State"], "Timeline": made["Timeline"][after:]})
 
     @given(st.integers(0, 253_402_300_798_999))
     def test_a_moment_is_what_the_calendar_says(self, milliseconds):

@@ -208,7 +208,14 @@ class Client:
 
     def record(self, request_uuid: str) -> dict[str, Any]:
         """What is on record of one call."""
-        answer = self.get(f"/v0.1/Calls/{quote(request_uuid, safe='')}/")
+        return self._one(request_uuid, {})
+
+    def news(self, request_uuid: str, after: int) -> dict[str, Any]:
+        """Where one call stands (``State``), and its ``Timeline`` after version *after*."""
+        return self._one(request_uuid, {"After": str(after)})
+
+    def _one(self, request_uuid: str, params: Mapping[str, str]) -> dict[str, Any]:
+        answer = self.get(f"/v0.1/Calls/{quote(request_uuid, safe='')}/", params)
         if not isinstance(answer.get("Call"), dict):
             raise Unreachable(f"{self._settings.url} answers without a call; is it a plivotx?")
         call: dict[str, Any] = answer["Call"]

@@ -47,21 +47,25 @@ class Following:
         self._remark = remark
 
     def call(self, request_uuid: str) -> Iterator[dict[str, Any]]:
-        """The record of a call, and again each time it has grown, until the call is closed.
+        """Where a call stands and its timeline, then what is new each time it has grown, until it is closed.
 
         Raises Failed (no such call), Denied, or Unreachable after `PATIENCE` seconds.
         """
         pauses = Pauses(self._sleep)
         known = 0
         while True:
-            call = self._patiently(lambda: self._client.record(request_uuid))
-            version = latest(call)
+            news = self._patiently(lambda known=known: self._client.news(request_uuid, known))  # type: ignore[misc]  # bound now
+            version = _latest(news)
             if version > known:
-                yield call
-            if call.get("State") == "closed":
+                yield news
+            if news.get("State") == "closed":
                 return
             pauses.wait(anew=version > known)
             known = max(known, version)
+
+    def record(self, request_uuid: str) -> dict[str, Any]:
+        """What is on record of a call.  Raises what `call` does."""
+        return self._patiently(lambda: self._client.record(request_uuid))
 
     def calls(self) -> Iterator[dict[str, Any]]:
         """Rows of calls, as the list has them: those that have not ended, and then each that changes.
@@ -96,7 +100,7 @@ class Following:
     def _ended(self, request_uuid: str) -> dict[str, dict[str, Any]]:
         """A call that is in no list any more; nothing if it was forgotten."""
         try:
-            return {request_uuid: self._patiently(lambda: self._client.record(request_uuid))}
+            return {request_uuid: self.record(request_uuid)}
         except Failed:
             return {}
 
@@ -134,8 +138,8 @@ def pages(
         wanted = {**wanted, "After": following}
 
 
-def latest(call: Mapping[str, Any]) -> int:
-    """The version of the latest event in a record."""
+def _latest(call: Mapping[str, Any]) -> int:
+    """The version of the latest event in a timeline; 0 if it has none."""
     events = call.get("Timeline")
     versions = [each.get("Version") for each in events] if isinstance(events, list) else []
     return max((each for each in versions if isinstance(each, int)), default=0)

@@ -28,7 +28,7 @@ from plivotx.cli.client import (
     Unreachable,
     of_config,
 )
-from plivotx.cli.following import Following, latest, pages
+from plivotx.cli.following import Following, pages
 from plivotx.config import CLIENT_URL, ConfigError
 
 PROGRAM = "plivotx"
@@ -131,13 +131,12 @@ def _call(given: argparse.Namespace, place: Place) -> int:
 
 def _until_ended(given: argparse.Namespace, place: Place, client: Client, uuid: str) -> dict[str, Any]:
     """Tell what happens until the call has ended; returns its record."""
-    told = 0
-    for call in Following(client, place.sleep, place.remark).call(uuid):
+    following = Following(client, place.sleep, place.remark)
+    for news in following.call(uuid):
         if not given.json:
-            place.say(*text.timeline(call, told, place.columns))
-        told = latest(call)
-        if call.get("State") in ("completed", "closed"):
-            return call
+            place.say(*text.timeline(news, place.columns))
+        if news.get("State") in ("completed", "closed"):
+            return following.record(uuid)
     raise Unreachable(f"call {uuid} is not on record any more")
 
 
@@ -213,14 +212,12 @@ def _watch(given: argparse.Namespace, place: Place) -> int:
         for row in following.calls():
             place.say_json(row, indent=None) if given.json else place.say(text.news(row, place.columns))
         return 0
-    told = 0
-    for call in following.call(given.request_uuid):
+    for news in following.call(given.request_uuid):
         if given.json:
-            for each in text.fresh(call, told):
+            for each in text.events(news):
                 place.say_json(each, indent=None)
         else:
-            place.say(*text.timeline(call, told, place.columns))
-        told = latest(call)
+            place.say(*text.timeline(news, place.columns))
     return 0
 
 

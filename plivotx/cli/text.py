@@ -143,7 +143,7 @@ def record(call: Mapping[str, Any], columns: int | None) -> list[str]:
         ("Attempts", _attempts(call, columns)),
         ("Callbacks", _callbacks(call, columns)),
         ("Script", _script(call, columns)),
-        ("Timeline", timeline(call, 0, columns)),
+        ("Timeline", timeline(call, columns)),
     ):
         if part:
             lines += ["", title, *(f"  {line}" for line in part)]
@@ -265,22 +265,18 @@ def _script(call: Mapping[str, Any], columns: int | None) -> list[str]:
     return lines
 
 
-def timeline(call: Mapping[str, Any], after: int, columns: int | None) -> list[str]:
-    """The events after version *after*, each with its time of day and what it says."""
+def timeline(call: Mapping[str, Any], columns: int | None) -> list[str]:
+    """The events, each with its time of day and what it says."""
     return [
         line
-        for each in fresh(call, after)
+        for each in events(call)
         for line in wrap(f"{moment(each.get('Time'))[11:]}  {clean(each.get('Text'))}", columns, 2, 14)
     ]
 
 
-def fresh(call: Mapping[str, Any], after: int) -> list[Mapping[str, Any]]:
-    """The events in the timeline of a record after version *after*."""
-    return [
-        each
-        for each in _list(call.get("Timeline"))
-        if isinstance(each.get("Version"), int) and each["Version"] > after
-    ]
+def events(call: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The events in the timeline of a record, or in what is new of it."""
+    return _list(call.get("Timeline"))
 
 
 def wrap(text: str, columns: int | None, taken: int, indent: int = 0) -> list[str]:

@@ -99,6 +99,11 @@ def record(stream: str, entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
+def news(entries: Sequence[Entry], after: int) -> dict[str, Any]:
+    """Where the call stands and its timeline after version *after*, from all its events."""
+    return {"State": _state(entries), "Timeline": timeline(entries, after)}
+
+
 def iso(at: float) -> str:
     """A moment, seconds of the epoch, as an ISO 8601 text in UTC with milliseconds."""
     milliseconds = int(min(max(at, 0.0), LAST_SECOND) * 1000)
@@ -358,8 +363,11 @@ def _error(time: str, document: int | None, why: str) -> dict[str, Any]:
 # -- the timeline ----------------------------------------------------------------------------------
 
 
-def timeline(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Every event with its wall time and one sentence for people."""
+def timeline(entries: Sequence[Entry], after: int = 0) -> list[dict[str, Any]]:
+    """Every event after version *after* with its wall time and one sentence for people.
+
+    All events are needed: those before tell which attempt has which channel.
+    """
     numbers = {
         each.event.channel: each.event.number for each in entries if isinstance(each.event, AttemptStarted)
     }
@@ -371,6 +379,7 @@ def timeline(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "Text": sentence(each.event, numbers),
         }
         for each in entries
+        if each.version > after
     ]
 
 

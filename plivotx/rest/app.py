@@ -34,9 +34,9 @@ from plivotx.config import Config, within
 from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
 from plivotx.events import CallRequested
 from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
-from plivotx.projections.record import record
+from plivotx.projections.record import news, record
 from plivotx.rest.forms import BadForm, Check, call_requested, hangup_wanted, misspelt
-from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, shown
+from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, record_wanted, shown
 
 log = Logger()
 
@@ -183,20 +183,21 @@ class Api:
 
     @app.route("/v0.1/Calls/<uuid>/", methods=["GET"], strict_slashes=False)
     async def one_call(self, request: Request, uuid: str) -> bytes:
-        """Show what is on record of a call."""
+        """Show what is on record of a call, or what is new of it."""
         refusal = self._refusal(request)
         if refusal:
             return _answer(request, False, refusal, status=401)
         try:
-            once(query(request), ())
             recorded = await self._log.read(uuid)
+            if not recorded:
+                return _unknown(request, uuid)
+            after = record_wanted(query(request), recorded[-1].version)
         except BadForm as error:
             return _answer(request, False, str(error))
         except Unreadable as error:
             return _unreadable(request, error)
-        if not recorded:
-            return _unknown(request, uuid)
-        return _answer(request, True, "Call Record Executed", request_uuid=uuid, Call=record(uuid, recorded))
+        call = record(uuid, recorded) if after is None else news(recorded, after)
+        return _answer(request, True, "Call Record Executed", request_uuid=uuid, Call=call)
 
     @app.route("/v0.1/Calls/<uuid>/Resend/", methods=["POST"], strict_slashes=False)
     async def resend(self, request: Request, uuid: str) -> bytes:

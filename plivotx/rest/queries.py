@@ -1,4 +1,4 @@
-"""From the query of `GET /v0.1/Calls/` to the rows that are wanted, and from rows to what is shown."""
+"""From the queries of `GET /v0.1/Calls/` and one call to what is wanted, and from rows to what is shown."""
 
 import datetime as dt
 import json
@@ -56,6 +56,22 @@ def calls_wanted(pairs: Iterable[tuple[str, str]]) -> tuple[Wanted, int]:
         after=_cursor(given, "After"),
     )
     return wanted, _limit(given, "Limit")
+
+
+def record_wanted(pairs: Iterable[tuple[str, str]], latest: int) -> int | None:
+    """The version after which the events of a call are asked for; None for the whole record.
+
+    *latest* is the version of its last event.  Raises BadForm as `calls_wanted` does.
+    """
+    given = once(pairs, ("After",))
+    value = given.get("After")
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise bad("After", value, "is no version, which is an integer from 0")
+    if int(value) > latest:
+        raise bad("After", value, f"is beyond the latest version of the call, {latest}")
+    return int(value)
 
 
 def cursor_text(cursor: Cursor) -> str:
