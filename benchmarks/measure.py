@@ -34,6 +34,7 @@ class Process:
         self.output = folder / f"{name}.out"
         self.http_port = 0
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PLIVOTX_")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server is not compiled at each start
         environment["PYTHONPATH"] = str(ROOT)
         self.began = time.monotonic()
         with self.output.open("wb") as output:
