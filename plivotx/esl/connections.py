@@ -244,8 +244,8 @@ class Switch:
     @property
     def up(self) -> bool:
         """Whether commands can be sent."""
-        links = (self._events, self._commands)
-        return all(each is not None and not each.gone for each in links)
+        events, commands = self._events, self._commands
+        return events is not None and not events.gone and commands is not None and not commands.gone
 
     def api(self, text: str) -> Deferred[Reply]:
         """Run a quick API command."""

@@ -189,14 +189,19 @@ def _on_channel(call: Call, channel: str, **fields: Any) -> _Fields:
     """Change the attempt that has this channel; a fact about no attempt of the call changes nothing."""
     return {
         "attempts": tuple(
-            msgspec.structs.replace(each, **fields) if each.channel == channel else each
-            for each in call.attempts
+            [
+                msgspec.structs.replace(each, **fields) if each.channel == channel else each
+                for each in call.attempts
+            ]
         )
     }
 
 
 def _find(call: Call, channel: str) -> Attempt | None:
-    return next((each for each in call.attempts if each.channel == channel), None)
+    for each in call.attempts:
+        if each.channel == channel:
+            return each
+    return None
 
 
 def _attempt_started(call: Call, event: AttemptStarted) -> _Fields:
