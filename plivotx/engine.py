@@ -309,11 +309,7 @@ class Engine:
                     raise
                 failures += 1
                 if failures == 1:
-                    self.log_lines.warn(
-                        "the log refuses events of call {call}, which are tried again: {error}",
-                        call=live.call.uuid,
-                        error=error,
-                    )
+                    self._unwritten(live, error)
                 await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
             await live.reached(version)
@@ -460,9 +456,7 @@ class Engine:
             pass  # the call has moved on; what is due now is asked below
         except Unwritable as error:
             longest = LOG_BACKOFF
-            self.log_lines.warn(
-                "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
-            )
+            self._unwritten(live, error)
         except Exception:
             self.log_lines.failure("{command} failed", command=command)
         finally:
@@ -476,6 +470,12 @@ class Engine:
                 self._ask(live)
             except Exception:
                 self.log_lines.failure("asking what is due after {command} broke", command=command)
+
+    def _unwritten(self, live: _Live, error: Unwritable) -> None:
+        if self.running:  # else it was closed as it should be, and the next start asks again
+            self.log_lines.warn(
+                "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
+            )
 
     def _hold(self, live: _Live, key: tuple[str, ...], longest: float) -> None:
         failures = live.failures[key] = live.failures.get(key, 0) + 1
@@ -526,9 +526,7 @@ class Engine:
             # A fact came in between; its delivery asks again, unless it was delivered already.
             failed = live.call.version == expected
         except Unwritable as error:
-            self.log_lines.warn(
-                "the log refuses events of call {call}: {error}", call=live.call.uuid, error=error
-            )
+            self._unwritten(live, error)
             failed = True
         finally:
             live.deciding = 0

@@ -24,7 +24,7 @@ from plivotx import hookspecs
 from plivotx.config import Config
 from plivotx.events import CallbackOwed, Pairs
 from plivotx.projections.call import Call
-from plivotx.restxml.script import Verb
+from plivotx.restxml.script import MISTAKES, Verb
 
 log = Logger()
 
@@ -87,7 +87,7 @@ def _verbs(hooks: Sequence[pluggy.HookImpl]) -> dict[str, type[Verb]]:
         try:
             offers: Any = hook.function()
             offered = tuple(offers)
-        except Exception as error:
+        except MISTAKES as error:
             raise _refusal(path, error) from error
         for verb in offered:
             if not (isinstance(verb, type) and issubclass(verb, Verb)):
@@ -117,7 +117,7 @@ def _answers(hook: pluggy.HookImpl, right: Callable[[Any], bool], **offered: Any
         answers = tuple(given)
         for wrong in (each for each in answers if not right(each)):
             raise TypeError(f"{hook.function.__name__} gives {wrong!r}")
-    except Exception:
+    except MISTAKES:
         log.failure("plugin {name} raised", name=hook.plugin_name)
         return ()
     return answers
@@ -141,7 +141,7 @@ def _register(manager: pluggy.PluginManager, path: Path) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{_culprit(module, path)}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except MISTAKES as error:
         raise _refusal(str(path), error) from error
 
 

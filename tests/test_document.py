@@ -44,7 +44,7 @@ class Breaks(Verb, frozen=True, kw_only=True):
 
     def unfold(self):
         if self.where == "unfold":
-            raise KeyError("unfold")
+            raise SystemExit("unfold")
         return repeat(self) if self.where == "endless" else ("rubbish",)
 
 
@@ -77,7 +77,7 @@ class Documents(SynchronousTestCase):
     def test_with_a_verb_that_misbehaves_are_refused(self):
         for where, why in (
             ("check", "Breaks: its check raised KeyError('check')"),
-            ("unfold", "Breaks: its unfold raised KeyError('unfold')"),
+            ("unfold", "Breaks: its unfold raised SystemExit('unfold')"),
             ("endless", f"Breaks unfolds into more than {MAX_ELEMENTS} verbs"),
             ("", "Breaks unfolds into 'rubbish', which is no verb"),
         ):

@@ -263,11 +263,23 @@ class EngineTests(SynchronousTestCase):
             self.advance(3)
         self.assertEqual(self.names(), ["CallRequested"])
         (line,) = [formatEvent(each) for each in said if each["log_level"] is LogLevel.warn]
-        self.assertRegex(line, f"the log refuses events of call {STREAM}, .*disk full")
+        self.assertRegex(line, f"the log refuses events of call {STREAM}: .*disk full")
         self.log.refusing = ""
         self.advance(1.2)
         self.assertEqual(self.names()[1], "ChannelRang")
         del engine
+
+    def test_a_log_that_is_closed_with_the_server_is_not_complained_of(self):
+        ended = Decide(stream=STREAM, event=CallEnded(cause="X"))
+        self.policies.append(lambda call: [] if call.ended else [ended])
+        engine = self.engine()
+        with capturedLogs() as said:
+            engine.request(REQUEST)
+            self.clock.advance(0.001)
+            self.log.refusing = "the log is closed"
+            engine.stop()
+            self.advance(3)
+        self.assertEqual([formatEvent(each) for each in said], [])
 
     def test_a_request_that_cannot_be_written_fails(self):
         engine = self.engine()

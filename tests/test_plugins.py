@@ -211,7 +211,7 @@ class OneThatRaisesWhileItWorks(Loading):
     def test_is_logged_by_name_and_the_others_are_told(self):
         path = self.told(
             HOOK
-            + "def callbacks(call):\n    raise ValueError\n\n@hookimpl\ndef session(call):\n    yield 1 / 0\n"
+            + "def callbacks(call):\n    raise SystemExit\n\n@hookimpl\ndef session(call):\n    yield 1 / 0\n"
         )
         self.assertEqual(self.lines, [f"plugin {path} raised"] * 2)
 

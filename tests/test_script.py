@@ -1,5 +1,6 @@
 """A verb is replayed: the same history gives the same steps, whatever the verb does."""
 
+import sys
 from itertools import pairwise
 
 from hypothesis import given
@@ -10,6 +11,7 @@ from plivotx.config import Config
 from plivotx.events import CallRequested, Gateway, StepEnded, StepStarted
 from plivotx.restxml import script
 from plivotx.restxml.script import (
+    MAX_AT_ONCE,
     MAX_STEPS,
     Again,
     Api,
@@ -309,7 +311,16 @@ class AVerbThatGoesWrong(SynchronousTestCase):
             yield from execute("playback")
             raise ValueError("later")
 
+        def leaving():
+            yield from execute("playback")
+            sys.exit("bye")
+
+        def gone():
+            raise GeneratorExit
+
         self.changed(at_once, "Odd raised ValueError('at once')")
+        self.changed(leaving, "Odd raised SystemExit('bye')", [ended(1)])
+        self.changed(gone, "Odd raised GeneratorExit()")
         self.changed(later, "Odd raised ValueError('later')", [ended(1)])
 
     def test_waits_for_nothing(self):
@@ -372,7 +383,7 @@ class AVerbThatGoesWrong(SynchronousTestCase):
             while True:
                 yield from execute("playback")
 
-        self.changed(starting, f"no end within {MAX_STEPS} steps")
+        self.changed(starting, f"more than {MAX_AT_ONCE} steps at once")
         self.changed(deaf, f"no end within {MAX_STEPS} steps", gone=True)
 
     def test_does_not_let_itself_be_closed(self):

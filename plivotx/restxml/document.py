@@ -11,7 +11,7 @@ from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
 from plivotx.config import Config
 from plivotx.restxml.attributes import attributes
-from plivotx.restxml.script import Verb
+from plivotx.restxml.script import MISTAKES, Verb
 
 MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 10
@@ -136,7 +136,7 @@ def _verb(element: _Element, verbs: Mapping[str, type[Verb]], config: Config) ->
         raise DocumentError(*where, f"{name}: {_reason(str(error), verb, element.attributes)}") from None
     except ValueError as error:
         raise DocumentError(*where, f"{name}: {error}") from None
-    except Exception as error:  # a verb is a plugin: whatever its check raises ends the call, not its script
+    except MISTAKES as error:  # a verb is a plugin: whatever its check raises ends the call, not its script
         raise DocumentError(*where, f"{name}: its check raised {error!r}") from error
     return made
 
@@ -145,7 +145,7 @@ def _unfolded(element: _Element, verbs: Mapping[str, type[Verb]], config: Config
     verb = _verb(element, verbs, config)
     try:
         unfolded = tuple(islice(verb.unfold(), MAX_ELEMENTS + 1))
-    except Exception as error:
+    except MISTAKES as error:
         why = f"{element.name}: its unfold raised {error!r}"
         raise DocumentError(element.line, element.column, why) from error
     wrong = next((each for each in unfolded if not isinstance(each, Verb)), None)

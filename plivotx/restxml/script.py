@@ -136,6 +136,10 @@ class Again(msgspec.Struct, frozen=True):
     """Returned by a verb that begins anew; `Caller.round` counts how often it did."""
 
 
+MISTAKES = (Exception, SystemExit, GeneratorExit)
+"""Whatever a plugin raises is its own mistake, `sys.exit` included, and must not leave a call standing still."""
+MAX_AT_ONCE = 100
+"""Steps of a verb that have begun and not ended: each event of the call has all of them looked at."""
 MAX_STEPS = 10_000
 """A verb that asks for more without coming to an end has lost its way: after the caller's end, say."""
 
@@ -273,7 +277,7 @@ def replay(
         if _is_outcome(stop.value):
             return Over(stop.value, replayed.left_behind(), replayed.count)
         return Changed(f"it returns {stop.value!r}, which is no outcome", replayed.orphans())
-    except Exception as error:
+    except MISTAKES as error:
         return Changed(f"{type(verb).__name__} raised {error!r}", replayed.orphans())
 
 
@@ -314,6 +318,8 @@ class _Replay:
             answer = None
             if isinstance(asked, Start) and isinstance(asked.command, _Doing):
                 answer = key = self._start(asked.command)
+                if len(self._commands) - len(self._ended) > MAX_AT_ONCE and not self._gone:
+                    return Changed(f"it has more than {MAX_AT_ONCE} steps at once", self.orphans())
                 recorded = self._recorded.get(key)
                 if recorded and recorded.digest != asked.command.digest:
                     return Changed(f"step {key} is recorded with another command", self.orphans())
