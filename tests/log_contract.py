@@ -32,6 +32,7 @@ from plivotx.events import (
     Unknown,
     encode,
 )
+from plivotx.log.common import fits
 from plivotx.log.interface import (
     START,
     Conflict,
@@ -658,6 +659,39 @@ class LogContract:
         self.assertEqual([*(each.stream for each in page), *rest], [f"s{n}" for n in reversed(range(10))])
         self.assertEqual(await listed(after=page[-1].cursor, opened_until=began + 9, limit=1), ["s5"])
         self.assertEqual(await listed(after=page[-1].cursor, opened_until=began + 2), ["s1", "s0"])
+
+    async def test_lists_by_column_are_the_whole_list_without_what_does_not_fit(self) -> None:
+        log = await self.open_log()
+        for number in range(36):
+            self.now += number % 3 == 0  # three calls have one moment
+            events = [requested(f"s{number}", to="0+1"[number % 3], account=("", "x")[number % 4 == 0])]
+            if number % 5:
+                events += [ENDED, CallClosed(undelivered=number % 2)]
+            await log.append(f"s{number}", events)
+        every = await log.calls()
+        self.assertEqual(len(every), 36)
+        numbers: list[tuple[Column, ...] | Column] = ["0", ("0", "+"), ("0", "0"), ("0", None), ()]
+        accounts: list[tuple[Column, ...] | Column] = ["x", "", ("x", ""), None]
+        channels: list[tuple[Column, ...] | Column] = ["c1", "nobody", None, ("c1", None)]
+        asked: list[Wanted] = [Wanted(where={"to_number": to}) for to in numbers]
+        asked += [Wanted(where={"account_sid": account}) for account in accounts]
+        asked += [Wanted(where={"call_uuid": channel}) for channel in channels]
+        asked += [
+            Wanted(where={"to_number": ("0", "1"), "from_number": ("1", "+1"), "account_sid": ("", "x")}),
+            Wanted(where={"to_number": ("0", "1"), "state": "closed"}, undelivered_only=True),
+            Wanted(where={"to_number": ("0", "1")}, open_only=True),
+            Wanted(where={"from_number": "1"}, opened_from=self.now - 7, opened_until=self.now - 1),
+        ]
+        for wanted in asked:
+            fitting = [each.stream for each in every if fits(each, wanted)]
+            found: list[str] = []
+            page = await log.calls(wanted, limit=4)
+            while page:
+                self.assertTrue(len(page) == 4 or len(found) + len(page) == len(fitting))
+                found += [each.stream for each in page]
+                after = page[-1].cursor
+                page = await log.calls(msgspec.structs.replace(wanted, after=after), limit=4)
+            self.assertEqual(found, fitting, str(wanted))
 
     async def test_lists_are_continued_without_a_gap_or_a_double_among_calls_of_one_moment(self) -> None:
         log = await self.open_log()

@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240 - a test may wait for the disk
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,7 +21,16 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from plivotx.events import COLUMNS, CallbackGivenUp, DocumentFetched, encode
 from plivotx.log import schema, sqlite
-from plivotx.log.interface import START, Log, Position, Refused, Unopenable, Unreadable, Unwritable
+from plivotx.log.interface import (
+    START,
+    Log,
+    Position,
+    Refused,
+    Unopenable,
+    Unreadable,
+    Unwritable,
+    Wanted,
+)
 from plivotx.log.sqlite import SQLiteLog
 from tests.log_contract import ANSWERED, CLOSED, RANG, Heard, LogContract, requested
 
@@ -55,7 +65,9 @@ class SQLiteLogTests(SQLiteCase, LogContract):
 
     async def check_only_open_are_read(self, log: SQLiteLog) -> None:
         plan = await log._read(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sqlite._OPEN_STREAMS}").fetchall())
-        self.assertEqual([each[-1] for each in plan], ["SCAN streams USING INDEX streams_open"])
+        scan, sort = [each[-1] for each in plan]
+        self.assertEqual(scan, "SCAN streams USING INDEX streams_open")
+        self.assertRegex(sort, "FOR (LAST TERM|RIGHT PART) OF ORDER BY")  # calls of one moment
         self.assertEqual(await self.open_now(log), ["a"])
 
     def beyond(self, position: Position) -> Position:
@@ -221,14 +233,75 @@ class UpgradeTests(SynchronousTestCase):
         (tables,) = upgraded.execute("SELECT sql FROM sqlite_master WHERE name = 'streams'").fetchone()
         self.assertIn("/* callbacks that were given up", tables)
 
+    def test_a_file_of_version_2_is_listed_by_number_account_and_channel(self) -> None:
+        connection = self.open(schema.UPGRADES[:2])
+        connection.executemany(
+            "INSERT INTO streams (name, version, open, opened, changed, rank, to_number, account_sid, call_uuid)"
+            " VALUES (?, 3, ?, ?, 1, 40000, ?, ?, ?)",
+            [
+                (f"s{number}", number == 7, number, f"+{number % 3}", "x" * (number % 2), f"c{number}")
+                for number in range(9)
+            ],
+        )
+        connection.close()
+        upgraded = self.open()
+        for where, names in (
+            ({"to_number": ("1", "+1")}, ["s7", "s4", "s1"]),
+            ({"account_sid": "x"}, ["s7", "s5", "s3", "s1"]),
+            ({"call_uuid": "c8"}, ["s8"]),
+        ):
+            rows = sqlite._rows(Wanted(where=where), 10, upgraded)
+            self.assertEqual([each.stream for each in rows], names)
+        self.assertEqual(upgraded.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        self.assertTrue(Path(f"{self.path}.v2").exists())
+
+    def plan(self, **wanted: object) -> list[str]:
+        """How SQLite makes a list, step by step."""
+        query, values = sqlite._listing(Wanted(**wanted), 10)
+        return [each for *_, each in self.connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+
     def test_lists_do_not_sort_what_they_do_not_show(self) -> None:
+        self.connection = self.open()
+        numbers = {"to_number": ("1", "+1"), "from_number": ("2", "+2")}
+        wanted: list[dict[str, object]] = [
+            {"open_only": True},
+            {"undelivered_only": True},
+            {"where": {"state": "closed", "gateway": "g/", "cause": "USER_BUSY"}},
+            {"where": {"state": "ringing"}, "open_only": True},
+            *({"where": {name: value}} for name, value in numbers.items()),
+            {"where": {"account_sid": "x"}},
+            {"where": {**numbers, "account_sid": "x", "state": "closed"}, "undelivered_only": True},
+        ]
+        for each in wanted:
+            for more in ({}, {"after": (5.0, "x")}, {"opened_from": 1.0, "opened_until": 5.0}):
+                plan = self.plan(**each, **more)
+                self.assertNotIn("FOR ORDER BY", str(plan), str(each))
+
+    def test_lists_by_number_account_and_channel_and_of_open_calls_pass_over_no_closed_ones(self) -> None:
+        self.connection = self.open()
+        spans = ({}, {"after": (5.0, "x")}, {"opened_from": 1.0, "opened_until": 5.0})
+        for column, index in (
+            ("from_number", "streams_from"),
+            ("to_number", "streams_to"),
+            ("account_sid", "streams_account"),
+            ("call_uuid", "streams_channel"),
+        ):
+            for value, times in (("1", 1), (("1", "+1"), 2), (("1", "1"), 1)):
+                for span in spans:
+                    plan = " ".join(self.plan(where={column: value}, **span))
+                    used = re.findall(r"INDEX (streams\w*)", plan)
+                    self.assertEqual(used, ["streams_open", *[index] * times], plan)
+                    self.assertEqual(plan.count(f"({column}=?"), times, plan)
+        for where in ({}, {"state": "ringing"}, {"to_number": "1"}):
+            for span in spans:
+                plan = " ".join(self.plan(open_only=True, where=where, **span))
+                self.assertEqual(re.findall(r"INDEX (streams\w*)", plan), ["streams_open"], plan)
+
+    def test_a_call_that_is_accepted_goes_into_no_index_of_closed_ones(self) -> None:
         connection = self.open()
-        for condition in ("1", "(opened, stream) < (5, 'x')", "open", "undelivered > 0"):
-            plan = connection.execute(
-                f"EXPLAIN QUERY PLAN SELECT * FROM calls WHERE {condition}"
-                " ORDER BY opened DESC, stream DESC LIMIT 10"
-            ).fetchall()
-            self.assertNotIn("FOR ORDER BY", str(plan), condition)
+        indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
+        of_closed = {name for name, text in indexes if "WHERE NOT open" in text}
+        self.assertLessEqual({"streams_from", "streams_to", "streams_account", "streams_channel"}, of_closed)
 
     def test_a_new_file_needs_no_copy(self) -> None:
         self.open(self.ADDED)

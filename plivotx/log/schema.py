@@ -87,6 +87,16 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
             FROM streams WHERE rank > 0
         """,
     ),
+    (  # 3: lists by number, account or channel, and of open calls, read little but what they show
+        # Of closed calls only: written when a call is over, they cost nothing while it is accepted.
+        "CREATE INDEX streams_from ON streams (from_number, opened) WHERE NOT open",
+        "CREATE INDEX streams_to ON streams (to_number, opened) WHERE NOT open",
+        "CREATE INDEX streams_account ON streams (account_sid, opened) WHERE NOT open AND account_sid > ''",
+        "CREATE INDEX streams_channel ON streams (call_uuid) WHERE NOT open AND call_uuid > ''",
+        # With the name, as streams_opened is, which SQLite prefers otherwise.
+        "DROP INDEX streams_open",
+        "CREATE INDEX streams_open ON streams (opened, name) WHERE open",
+    ),
 )
 """Statements that make each version out of the one before; the first makes it out of an empty file.
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -673,12 +674,45 @@ def _row(stream: str, connection: sqlite3.Connection) -> Row | None:
 
 
 def _rows(wanted: Wanted, limit: int, connection: sqlite3.Connection) -> Sequence[Row]:
+    return [_as_row(row) for row in connection.execute(*_listing(wanted, limit))]
+
+
+def _listing(wanted: Wanted, limit: int) -> tuple[str, Sequence[Column]]:
+    """The query for a list, and its values.
+
+    Where closed calls have an index, they are asked for apart from the open ones, which are few, and for each
+    of several values that will do apart: each such query walks an index, and SQLite merges them.  Asked for
+    all in one it would sort all it finds.
+    """
+    common, common_values = _terms(wanted)
+    terms = [
+        f"({' OR '.join([f'{name} IS ?'] * len(any_of(value))) or '0'})"
+        for name, value in wanted.where.items()  # the names were checked
+    ]
+    values = [each for value in wanted.where.values() for each in any_of(value)] + common_values
+    queries = [[*terms, *common]]
+    if not wanted.open_only and not _INDEXED.isdisjoint(wanted.where):
+        queries[0].append("open")
+        for chosen in product(*(dict.fromkeys(any_of(value)) for value in wanted.where.values())):
+            given = dict(zip(wanted.where, chosen, strict=True))
+            terms = [f"{name} IS ?" for name in given]
+            # so that SQLite sees that it may use the index, which leaves out the empty ones
+            terms += [f"{name} > ''" for name, value in given.items() if name in _SPARSE and value]
+            queries.append([*terms, *common, "NOT open"])
+            values += [*chosen, *common_values]
+    selects = [f"SELECT * FROM calls WHERE {' AND '.join(each) or '1'}" for each in queries]
+    return f"{' UNION ALL '.join(selects)} ORDER BY opened DESC, stream DESC LIMIT ?", [*values, limit]
+
+
+_SPARSE = frozenset(("account_sid", "call_uuid"))
+_INDEXED = frozenset(("from_number", "to_number", *_SPARSE))
+"""Columns by which closed calls are found; see `plivotx.log.schema`."""
+
+
+def _terms(wanted: Wanted) -> tuple[list[str], list[Column]]:
+    """What all rows of a list must fit besides the values of columns."""
     terms: list[str] = []
     values: list[Column] = []
-    for name, value in wanted.where.items():  # the names were checked
-        choice = any_of(value)
-        terms.append(f"({' OR '.join([f'{name} IS ?'] * len(choice)) or '0'})")
-        values += choice
     if wanted.open_only:
         terms.append("open")
     if wanted.undelivered_only:
@@ -692,11 +726,7 @@ def _rows(wanted: Wanted, limit: int, connection: sqlite3.Connection) -> Sequenc
     if wanted.after is not None:
         terms.append("(opened, stream) < (?, ?)")
         values += wanted.after
-    rows = connection.execute(
-        f"SELECT * FROM calls WHERE {' AND '.join(terms) or '1'} ORDER BY opened DESC, stream DESC LIMIT ?",
-        (*values, limit),
-    )
-    return [_as_row(row) for row in rows]
+    return terms, values
 
 
 def _as_row(found: Sequence[Any]) -> Row:

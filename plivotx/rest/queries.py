@@ -50,6 +50,7 @@ def calls_wanted(pairs: Iterable[tuple[str, str]]) -> tuple[Wanted, int]:
             where[column] = understand(name, value)
     wanted = Wanted(
         where=where,
+        open_only=given.get("State", "closed") != "closed",  # all others are, which spares looking at those
         undelivered_only=_true(given, "Undelivered"),
         opened_from=_moment(given, "Since"),
         opened_until=_moment(given, "Until"),
