@@ -468,10 +468,13 @@ class Limits(SynchronousTestCase):
         self.assertEqual([limit for limit, _ in self.at(call)], ["TimeLimit"])
 
     def test_hangup_on_ring_goes_on_after_the_answer(self):
-        call = lived(started(), rang(), answered(), of=request(hangup_on_ring=7, time_limit=2))
-        self.assertEqual(
-            self.at(call), [("HangupOnRing", STARTED + 8 * SECOND), ("TimeLimit", STARTED + 5 * SECOND)]
-        )
+        call = lived(started(), rang(), answered(), of=request(hangup_on_ring=7))
+        self.assertEqual(self.at(call), [("HangupOnRing", STARTED + 8 * SECOND)])
+
+    def test_of_several_limits_the_first_is_due(self):
+        for seconds, first in ((4, ("TimeLimit", 7)), (5, ("HangupOnRing", 8)), (6, ("HangupOnRing", 8))):
+            call = lived(started(), rang(), answered(), of=request(hangup_on_ring=7, time_limit=seconds))
+            self.assertEqual(self.at(call), [(first[0], STARTED + first[1] * SECOND)])
 
     def test_ringing_is_limited_by_us_where_early_media_ends_the_time_out_of_the_switch(self):
         early = ChannelRang(channel=FIRST, at=STARTED + SECOND, early_media=True, created_at=STARTED)
