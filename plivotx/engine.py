@@ -112,6 +112,23 @@ Handler = Callable[[Any, Ticket], Awaitable[Sequence[Event]]]
 """Does one kind of command.  What it returns is recorded; it may record on the way as well."""
 
 
+class Due:
+    """What is due for a call in one state."""
+
+    __slots__ = ("commands", "decision")
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self.commands: dict[tuple[str, ...], Command] = {}
+        """What is to be done, by key."""
+        self.decision: Event | None = None
+        """The first of what is to be decided."""
+        for each in commands:
+            if not isinstance(each, Decide):
+                self.commands[each.key] = each
+            elif self.decision is None:
+                self.decision = each.event
+
+
 class _Live:
     """One open call in memory."""
 
@@ -125,7 +142,7 @@ class _Live:
         self.waiters: list[tuple[int, Deferred[None]]] = []
         self.deciding = 0
         """Version that the call will have once the decisions are in the log that are on their way there."""
-        self.due: tuple[Command, ...] = ()
+        self.due = Due(())
         """What is due, as of `asked`."""
         self.asked: Call | None = None
 
@@ -301,9 +318,8 @@ class Engine:
         failures = 0
         while True:
             try:
-                version = await self._log.append(
-                    live.call.uuid, events, expected=live.call.version if decisions else None
-                )
+                expected = live.call.version if decisions else None
+                await self._log.append(live.call.uuid, events, expected=expected).addCallback(live.reached)
             except Unwritable as error:
                 if decisions or not self.running:
                     raise
@@ -312,7 +328,6 @@ class Engine:
                     self._unwritten(live, error)
                 await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
-            await live.reached(version)
             return
 
     # -- the circle --------------------------------------------------------------------------------
@@ -407,21 +422,25 @@ class Engine:
     def _ask(self, live: _Live) -> None:
         if not self.running:
             return
-        commands = {each.key: each for each in self._due_now(live) if not isinstance(each, Decide)}
+        commands = self._due_now(live).commands
         for key in [each for each in live.running if each not in commands]:
             live.running[key].forget()
         for key in [each for each in live.held if each not in commands and each != _DECIDE]:
             live.held.pop(key).cancel()
-        live.failures = {key: n for key, n in live.failures.items() if key in commands or key == _DECIDE}
+        for key in [each for each in live.failures if each not in commands and each != _DECIDE]:
+            del live.failures[key]
         for key, command in commands.items():
             if key not in live.running and key not in live.held:
                 self._start(live, key, command)
         self._decide(live)
 
-    def _due_now(self, live: _Live) -> tuple[Command, ...]:
+    def _due_now(self, live: _Live) -> Due:
         """Everything due.  The same state gives the same answer, so it is asked once for each."""
         if live.asked is not live.call:
-            live.asked, live.due = live.call, tuple(self._due(live.call))
+            # Equal is what was foreseen when decisions were made that are on record now.
+            if live.asked != live.call:
+                live.due = Due(self._due(live.call))
+            live.asked = live.call
         return live.due
 
     def _due(self, call: Call) -> Iterator[Command]:
@@ -465,7 +484,7 @@ class Engine:
         if not live.call.closed and self.running:
             try:
                 # Still due means that the handler changed nothing: wait longer each time, never spin.
-                if any(each.key == key for each in self._due_now(live)):
+                if key in self._due_now(live).commands:
                     self._hold(live, key, longest)
                 self._ask(live)
             except Exception:
@@ -500,14 +519,14 @@ class Engine:
 
     def _decisions(self, live: _Live) -> list[Event]:
         decided: list[Event] = []
-        call, due = live.call, iter(self._due_now(live))
+        call, due = live.call, self._due_now(live)
         for _ in range(MAX_DECISIONS):
-            first = next((each for each in due if isinstance(each, Decide)), None)
-            if first is None:
+            if due.decision is None:
+                live.asked, live.due = call, due  # it will be so once they are on record
                 return decided
-            decided.append(first.event)
-            call = evolve(call, first.event) or call
-            due = self._due(call)
+            decided.append(due.decision)
+            call = evolve(call, due.decision) or call
+            due = Due(self._due(call))
         self.log_lines.error(
             "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided
         )
@@ -517,10 +536,9 @@ class Engine:
         expected = live.call.version
         failed = False
         try:
-            version = await self._log.append(live.call.uuid, decisions, expected=expected)
+            await self._log.append(live.call.uuid, decisions, expected=expected).addCallback(live.reached)
             for complaint in filter(None, (each.complaint for each in decisions)):
                 self.log_lines.warn("call {call}: {complaint}", call=live.call.uuid, complaint=complaint)
-            await live.reached(version)
             live.failures.pop(_DECIDE, None)
         except Refused:
             # A fact came in between; its delivery asks again, unless it was delivered already.

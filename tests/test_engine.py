@@ -88,7 +88,9 @@ class EngineTests(SynchronousTestCase):
         engine.request(REQUEST)
         self.advance()
         self.assertEqual(self.names(), ["CallRequested", "CallEnded", "CallClosed"])
-        self.assertEqual(states, [1, 2, 3, 3])  # what follows from each decision, and what is so in the end
+        self.assertEqual(
+            states, [1, 2, 3]
+        )  # what follows from each decision: it is so once they are on record
 
     def test_a_fact_that_comes_while_decisions_are_on_their_way_is_asked_about_once_they_are_refused(self):
         def policy(call):
