@@ -71,15 +71,13 @@ def headers(head: bytes | bytearray) -> dict[str, str]:
     """Return the headers of a *head* without its empty line.
 
     Lines end with LF alone; one without a colon is left out.  One blank after the colon is dropped.
-    Text that is not UTF-8 is replaced, after the lines were split.
+    Text that is not UTF-8 is replaced, which never takes an LF along.
     """
     found: dict[str, str] = {}
-    for line in head.split(b"\n"):
-        name, colon, value = line.partition(b":")
+    for line in head.decode("utf-8", "replace").split("\n"):
+        name, colon, value = line.partition(":")
         if colon:
-            found.setdefault(
-                name.decode("utf-8", "replace"), value.removeprefix(b" ").decode("utf-8", "replace")
-            )
+            found.setdefault(name, value.removeprefix(" "))
     return found
 
 
