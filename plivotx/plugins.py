@@ -115,8 +115,9 @@ def _answers(hook: pluggy.HookImpl, right: Callable[[Any], bool], **offered: Any
     try:
         given: Any = hook.function(**{name: offered[name] for name in hook.argnames})
         answers = tuple(given)
-        for wrong in (each for each in answers if not right(each)):
-            raise TypeError(f"{hook.function.__name__} gives {wrong!r}")
+        for each in answers:
+            if not right(each):
+                raise TypeError(f"{hook.function.__name__} gives {each!r}")
     except MISTAKES:
         log.failure("plugin {name} raised", name=hook.plugin_name)
         return ()

@@ -54,8 +54,9 @@ def _with_extra(ours: Pairs, extra: Pairs) -> Pairs:
 @hookimpl
 def callbacks(call: Call, config: Config) -> Iterable[CallbackOwed]:
     """Ring once at the first ringing or early media; hangup once at the end."""
+    known = [each.what.key for each in call.owed]
     rang = next((each for each in call.attempts if each.rang_at), None)
-    if rang and call.request.ring_url:
+    if rang and call.request.ring_url and "ring" not in known:
         ours = (*_who(call), ("CallUUID", rang.channel), ("CallStatus", "ringing"))
         yield CallbackOwed(
             key="ring",
@@ -63,7 +64,7 @@ def callbacks(call: Call, config: Config) -> Iterable[CallbackOwed]:
             method=config.default_http_method,
             params=_with_extra(ours, _extra(rang.ring, config)),
         )
-    if call.ended:
+    if call.ended and "hangup" not in known:
         yield CallbackOwed(
             key="hangup",
             url=call.request.hangup_url,

@@ -18,9 +18,11 @@ Tell = Callable[[Call], Iterable[CallbackOwed]]
 
 def backoff(failures: int, key: str, base: float, longest: float) -> float:
     """Seconds before the next try: doubled each time, spread by a quarter either way by a hash of *key*."""
+    if not failures:
+        return 0.0
     spread = 0.75 + 0.5 * (crc32(f"{key}/{failures}".encode()) / 0xFFFFFFFF)
     doubled = 2 ** min(failures - 1, 1000)  # beyond, it is no float any more
-    return float(min(longest, base * doubled) * spread) if failures else 0.0
+    return float(min(longest, base * doubled) * spread)
 
 
 def call_back(tell: Sequence[Tell], config: Config) -> Policy:
