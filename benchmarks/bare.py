@@ -21,6 +21,8 @@ from twisted.web.iweb import IBodyProducer
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from plivotx.handlers.agent import KEPT
+
 reactor: Any = installed
 PAGES = ("ring", "answer", "hangup")
 
@@ -55,7 +57,7 @@ class Bare:
     def __init__(self, application: int) -> None:
         self._application = application
         pool = HTTPConnectionPool(reactor, persistent=True)
-        pool.maxPersistentPerHost = 16
+        pool.maxPersistentPerHost = KEPT
         pool.retryAutomatically = False
         self._agent = Agent(reactor, pool)
 

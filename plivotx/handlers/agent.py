@@ -40,8 +40,8 @@ from zope.interface import directlyProvides, implementer, providedBy
 from plivotx.config import Config, ConfigError, split_address
 from plivotx.waiting import within
 
-KEPT = 16
-"""Idle connections kept for each host."""
+KEPT = 64
+"""Idle connections kept for each host: as many callbacks as may be out to it at a time."""
 KEPT_FOR = 30
 """Seconds for which they are: what lies between us and the application may have forgotten older ones."""
 HEAD_BYTES = 65_536

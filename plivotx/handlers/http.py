@@ -110,7 +110,6 @@ class Web:
 
     async def post_callback(self, command: PostCallback, ticket: Ticket) -> Sequence[Event]:
         """One try to deliver a callback; only the status of the answer counts."""
-        await sleep(self._clock, command.delay)
         try:
             answer = await self._request(command, ticket, f"{command.stream}/{command.delivery}")
         except CancelledError:
@@ -124,7 +123,6 @@ class Web:
 
     async def fetch_document(self, command: FetchDocument, ticket: Ticket) -> Sequence[Event]:
         """One try to fetch a document."""
-        await sleep(self._clock, command.delay)
 
         def failed(why: str, *, final: bool = False) -> Sequence[Event]:
             why = f"{command.method} {command.url}: {why}"
@@ -147,6 +145,8 @@ class Web:
             return failed(str(error), final=True)
 
     async def _request(self, command: PostCallback | FetchDocument, ticket: Ticket, delivery: str) -> _Answer:
+        if command.delay:
+            await sleep(self._clock, command.delay)
         # Callbacks to a host that hangs must not keep answered callers waiting for their documents.
         host = f"{type(command).__name__} {urlsplit(command.url).netloc}"
         gate = self._gates.setdefault(host, DeferredSemaphore(AT_ONCE))
