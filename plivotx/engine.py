@@ -24,8 +24,8 @@ from plivotx.projections.channels import Channels
 from plivotx.projections.gateways import Gateways
 from plivotx.waiting import sleep
 
-MAX_DECISIONS = 50
-"""In one batch; more than a few means that policies contradict each other."""
+MAX_DECISIONS = 1100
+"""In one batch; more mean that policies contradict each other.  A document may have a thousand verbs that do nothing."""
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 30.0
 """Seconds before what failed is tried again."""
@@ -528,7 +528,7 @@ class Engine:
             call = evolve(call, due.decision) or call
             due = Due(self._due(call))
         self.log_lines.error(
-            "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided
+            "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided[-3:]
         )
         return decided[:1]
 

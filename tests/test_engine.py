@@ -17,6 +17,7 @@ from plivotx.events import (
     ChannelRang,
     Gateway,
     LimitReached,
+    VerbEnded,
 )
 from plivotx.log.interface import Unwritable
 from plivotx.log.memory import MemoryDisk, MemoryLog
@@ -270,6 +271,29 @@ class EngineTests(SynchronousTestCase):
         self.advance(1.2)
         self.assertEqual(self.names()[1], "ChannelRang")
         del engine
+
+    def test_a_script_of_hundreds_of_verbs_that_do_nothing_is_decided_in_one_batch(self):
+        def policy(call):
+            if call.script.verb < 300:
+                yield Decide(
+                    stream=STREAM, event=VerbEnded(document=1, verb=call.script.verb, name="Nothing")
+                )
+
+        self.policies.append(policy)
+        engine = self.engine()
+        engine.request(REQUEST)
+        with capturedLogs() as said:
+            self.advance()
+        self.assertEqual(self.names(), ["CallRequested"] + ["VerbEnded"] * 300)
+        self.assertEqual([formatEvent(each) for each in said], [])
+
+    def test_policies_that_decide_what_changes_nothing_are_complained_of(self):
+        self.policies.append(lambda call: [Decide(stream=STREAM, event=CallEnded(cause="X"))])
+        engine = self.engine()
+        with capturedLogs() as said:
+            engine.request(REQUEST)
+            self.clock.pump([0.001] * 3)
+        self.assertIn("policies do not come to rest", formatEvent(said[0]))
 
     def test_a_log_that_is_closed_with_the_server_is_not_complained_of(self):
         ended = Decide(stream=STREAM, event=CallEnded(cause="X"))

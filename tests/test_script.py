@@ -349,6 +349,19 @@ class AVerbThatGoesWrong(SynchronousTestCase):
 
         self.changed(body, "it yields Start(command='playback')")
 
+    def test_starts_a_command_that_nobody_could_be_told(self):
+        for command in (
+            Execute("playback", 5),
+            Execute("playback", "\ud800"),
+            Api("version", ("a", None)),
+            Tell("http://a.test/", params=(("a", "\ud800"),)),
+        ):
+
+            def body(command=command):
+                yield from do(command)
+
+            self.changed(body, "cannot be told to anybody")
+
     def test_returns_what_is_no_outcome(self):
         def body():
             yield from ()
@@ -363,6 +376,8 @@ class AVerbThatGoesWrong(SynchronousTestCase):
             Goto(None),
             Goto("http://a.test/\ud800"),
             Finish("NORMAL_CLEARING", object()),
+            Finish("NO SUCH\nCAUSE", "why"),
+            Finish("", "why"),
         ):
 
             def body(outcome=outcome):

@@ -17,6 +17,7 @@ When the channel is gone every wait gives `Gone`, and nothing can be started any
 """
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -136,6 +137,8 @@ class Again(msgspec.Struct, frozen=True):
     """Returned by a verb that begins anew; `Caller.round` counts how often it did."""
 
 
+_CAUSE = re.compile(r"[A-Za-z0-9_]{1,64}")
+"""What FreeSWITCH can be told to hang up with; one that it does not know counts as NONE there."""
 MISTAKES = (Exception, SystemExit, GeneratorExit)
 """Whatever a plugin raises is its own mistake, `sys.exit` included, and must not leave a call standing still."""
 MAX_AT_ONCE = 100
@@ -285,6 +288,11 @@ def _is_outcome(value: object) -> bool:
     """Whether a verb may return it: what it says goes into an event, and must be there when that is read."""
     if not isinstance(value, Finish | Goto | Again):
         return value is None
+    return _is_sound(value) and not (isinstance(value, Finish) and not _CAUSE.fullmatch(value.cause))
+
+
+def _is_sound(value: msgspec.Struct) -> bool:
+    """Whether its fields are of their types, and texts that can be written."""
     try:
         msgspec.json.decode(msgspec.json.encode(value), type=type(value))
     except (msgspec.MsgspecError, TypeError, ValueError):
@@ -321,6 +329,10 @@ class _Replay:
                 if len(self._commands) - len(self._ended) > MAX_AT_ONCE and not self._gone:
                     return Changed(f"it has more than {MAX_AT_ONCE} steps at once", self.orphans())
                 recorded = self._recorded.get(key)
+                if not recorded and not _is_sound(asked.command):
+                    return Changed(
+                        f"it starts {asked.command!r}, which cannot be told to anybody", self.orphans()
+                    )
                 if recorded and recorded.digest != asked.command.digest:
                     return Changed(f"step {key} is recorded with another command", self.orphans())
             elif isinstance(asked, Stop):
