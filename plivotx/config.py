@@ -379,7 +379,11 @@ class _Reading:
         if not hint and elsewhere and section.name in old_keys.SECTIONS:
             hint = f", it belongs in [{elsewhere[0]}]"
         hint = hint or _meant(entry.key, known)
-        self.warnings.append(f"{where}: unknown key {entry.key} in [{section.name}] is ignored{hint}")
+        said = f"{where}: unknown key {entry.key} in [{section.name}]"
+        if section.name in old_keys.SECTIONS:  # with which the v0.1 server ran
+            self.warnings.append(f"{said} is ignored{hint}")
+        else:  # it may be what protects: DENIED_DESTINATION
+            self.complaints.append(f"{said}{hint}")
 
     def _entries(self, section: Section, known: tuple[str, ...]) -> dict[str, _Given]:
         """What is given in a section whose keys are *known* to be these."""
@@ -432,7 +436,7 @@ class _Reading:
             if name.startswith("PLIVOTX_") and name not in (*names, CLIENT_URL):
                 meant = _meant(name, names, nearness=0.9)
                 if meant:
-                    self.warnings.append(f"environment variable {name} is ignored{meant}")
+                    self.complaints.append(f"unknown environment variable {name}{meant}")
 
     # -- the values ------------------------------------------------------------------------------------
 
@@ -488,7 +492,7 @@ class _Reading:
 
 
 def _contradictions(config: Config) -> Iterable[tuple[str, str]]:
-    """Each field that does not go with the others, or makes the API open to others, and why."""
+    """Each field that does not go with the others or with what is on the disk, or opens the API, and why."""
     if bool(config.auth_id) != bool(config.auth_token):
         yield "auth_id" if config.auth_id else "auth_token", "AUTH_ID and AUTH_TOKEN: give both or neither"
     host, _ = split_address(config.http_address)
@@ -504,6 +508,9 @@ def _contradictions(config: Config) -> Iterable[tuple[str, str]]:
         why = _no_certificate(config.ssl_cert)
         if config.ssl_cert and why:
             yield "ssl_cert", why
+    for folder in config.plugin_path:
+        if not Path(folder).is_dir():
+            yield "plugin_path", f"{folder} is no folder"
 
 
 def _no_certificate(path: str) -> str:

@@ -488,7 +488,7 @@ class Check(Case):
         ]
         garbage.write_text("".join(blocks), encoding="utf-8")
         self.environ = {
-            "PLIVOTX_PLUGIN_PATH": "/nowhere",
+            "PLIVOTX_HTTP_CA_FILE": str(garbage),
             "PLIVOTX_SSL": "true",
             "PLIVOTX_SSL_CERT": str(garbage),
         }

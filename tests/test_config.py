@@ -40,7 +40,7 @@ OTHERS = {
     "denied_destinations": ("+1900,*9,#", ("+1900", "*9", "#")),
     "allowed_variables": ("execute_on_answer, api_*", ("execute_on_answer", "api_*")),
     "log": ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-    "plugin_path": ("/srv/one, /srv/two words", ("/srv/one", "/srv/two words")),
+    "plugin_path": ("/usr, /", ("/usr", "/")),
     "default_http_method": ("GET", "GET"),
     "max_call_duration": ("60", 60),
     "backstop_margin": ("2", 2),
@@ -164,6 +164,7 @@ class Complaints(Configured):
                 PLIVOTX_CALLBACK_TRIES="0",
             ),
             [
+                "FILE, line 6: unknown key Colour in [plivotx]",
                 "FILE, line 7: unknown section [other], expected [plivotx]",
                 "FILE, line 2: LOG = 'x': must begin with sqlite:, redis:// or memory:",
                 "FILE, line 5: DIAL_PATIENCE = 'soon': is no whole number",
@@ -279,39 +280,92 @@ class Complaints(Configured):
 
 
 class Warnings(Configured):
-    def test_name_unknown_keys_and_what_may_have_been_meant(self):
+    def test_name_unknown_keys_of_an_old_section_and_what_may_have_been_meant(self):
         config, warnings, notes = self.remarks(
-            "[plivotx]\nColour = blue\nLOG = memory:\nALOWED_IPS = 127.0.0.1\nCALLBACK_TRY = 3\n"
-            "[common]\nauth_id = x\nMAX_CALL_DURATION = 3\nHTTP_ADDRESS = 127.0.0.1:1\n"
+            "[common]\nauth_id = x\nMAX_CALL_DURATION = 3\nHTTP_ADDRESS = 127.0.0.1:1\nColour = blue\n"
             "[rest_server]\nFS_INBOUND_ADRESS = 127.0.0.1:8021\nFS_INBOUND_ADDRESS = emulator\n"
-            "[gateway x]\ncooldown = 1\n"
+            "[plivotx]\nLOG = memory:\n"
         )
-        self.assertEqual((config.log, config.allowed_ips, config.auth_id), ("memory:", (), ""))
+        self.assertEqual((config.log, config.auth_id), ("memory:", ""))
         self.assertEqual(
             warnings,
             [
-                "FILE, line 2: unknown key Colour in [plivotx] is ignored",
-                "FILE, line 4: unknown key ALOWED_IPS in [plivotx] is ignored, did you mean ALLOWED_IPS?",
-                "FILE, line 5: unknown key CALLBACK_TRY in [plivotx] is ignored, did you mean CALLBACK_TRIES?",
-                "FILE, line 7: unknown key auth_id in [common] is ignored, did you mean AUTH_ID?",
-                "FILE, line 8: unknown key MAX_CALL_DURATION in [common] is ignored, it belongs in [plivotx]",
-                "FILE, line 9: unknown key HTTP_ADDRESS in [common] is ignored, it belongs in [rest_server]",
+                "FILE, line 2: unknown key auth_id in [common] is ignored, did you mean AUTH_ID?",
+                "FILE, line 3: unknown key MAX_CALL_DURATION in [common] is ignored, it belongs in [plivotx]",
+                "FILE, line 4: unknown key HTTP_ADDRESS in [common] is ignored, it belongs in [rest_server]",
+                "FILE, line 5: unknown key Colour in [common] is ignored",
                 (
-                    "FILE, line 11: unknown key FS_INBOUND_ADRESS in [rest_server] is ignored, "
+                    "FILE, line 7: unknown key FS_INBOUND_ADRESS in [rest_server] is ignored, "
                     "did you mean FS_INBOUND_ADDRESS?"
                 ),
-                "FILE, line 14: unknown key cooldown in [gateway x] is ignored, did you mean cool_down?",
             ],
         )
         self.assertEqual(notes, [])
 
-    def test_name_variables_of_the_environment_that_are_nearly_right(self):
-        _, warnings, _ = self.remarks(
-            "", PLIVOTX_AUTH_TOKN="the-secret", PLIVOTX_HYPOTHESIS="x", AUTH_TOKN="x"
-        )
+
+class Folders(Configured):
+    def test_of_plugins_must_be_there(self):
+        folder = Path(self.mktemp()).absolute()
+        text = f"[plivotx]\nLOG = memory:\nPLUGIN_PATH = {folder},\n  /nowhere/at all\n"
         self.assertEqual(
-            warnings,
-            ["environment variable PLIVOTX_AUTH_TOKN is ignored, did you mean PLIVOTX_AUTH_TOKEN?"],
+            self.complaints(text),
+            [f"FILE, line 3: PLUGIN_PATH: {each} is no folder" for each in (folder, "/nowhere/at all")],
+        )
+        folder.write_text("", encoding="ascii")
+        self.assertEqual(
+            self.complaints("", PLIVOTX_PLUGIN_PATH=str(folder)),
+            [f"environment variable PLIVOTX_PLUGIN_PATH: PLUGIN_PATH: {folder} is no folder"],
+        )
+        folder.unlink()
+        folder.mkdir()
+        self.assertEqual(self.load("", PLIVOTX_PLUGIN_PATH=str(folder)).plugin_path, (str(folder),))
+
+
+class UnknownKeys(Configured):
+    def test_stop_the_start_in_sections_of_our_own(self):
+        self.assertEqual(
+            self.complaints(
+                "[plivotx]\nColour = blue\nALOWED_IPS = 127.0.0.1\nDENIED_DESTINATION = +881, +882\n"
+                "[switch a]\naddress = emulator\npasword = the-secret\n"
+                "[gateway x]\ncooldown = 1\nstop_cause = USER_BUSY\nsize =\n"
+            ),
+            [
+                "FILE, line 2: unknown key Colour in [plivotx]",
+                "FILE, line 3: unknown key ALOWED_IPS in [plivotx], did you mean ALLOWED_IPS?",
+                "FILE, line 4: unknown key DENIED_DESTINATION in [plivotx], did you mean DENIED_DESTINATIONS?",
+                "FILE, line 7: unknown key pasword in [switch a], did you mean password?",
+                "FILE, line 9: unknown key cooldown in [gateway x], did you mean cool_down?",
+                "FILE, line 10: unknown key stop_cause in [gateway x], did you mean stop_causes?",
+                "FILE, line 11: unknown key size in [gateway x]",
+            ],
+        )
+
+    def test_stop_it_there_beside_old_sections_too(self):
+        self.assertEqual(
+            self.complaints("[common]\nColour = blue\n[plivotx]\nALLOWED_DESTINATION = +49\n"),
+            [
+                "FILE, line 4: unknown key ALLOWED_DESTINATION in [plivotx], did you mean ALLOWED_DESTINATIONS?"
+            ],
+        )
+
+    def test_with_a_letter_too_few_or_too_many_never_leave_a_protection_off(self):
+        for key in ("allowed_ips", "allowed_gateways", "allowed_destinations", "denied_destinations"):
+            for place in range(len(key)):
+                for typed in (key[:place] + key[place + 1 :], key[:place] + key[place] + key[place:]):
+                    said = [
+                        f"FILE, line 2: unknown key {typed} in [plivotx], did you mean {key.upper()}?",
+                    ]
+                    self.assertEqual(self.complaints(f"[plivotx]\n{typed} = 1\n"), said)
+                    name = f"PLIVOTX_{typed.upper()}"
+                    self.assertEqual(
+                        self.complaints("", **{name: "1"}),
+                        [f"unknown environment variable {name}, did you mean PLIVOTX_{key.upper()}?"],
+                    )
+
+    def test_are_variables_of_the_environment_that_are_nearly_right(self):
+        self.assertEqual(
+            self.complaints("", PLIVOTX_AUTH_TOKN="the-secret", PLIVOTX_HYPOTHESIS="x", AUTH_TOKN="x"),
+            ["unknown environment variable PLIVOTX_AUTH_TOKN, did you mean PLIVOTX_AUTH_TOKEN?"],
         )
 
 

@@ -280,6 +280,17 @@ class Checking(SynchronousTestCase):
         self.assertIn(f"{folder}/mine.py, line 1: ModuleNotFoundError", err[1])
         self.assertIn(f"SSL_CERT: {cert} is no certificate with its private key", err[2])
 
+    def test_names_a_mistyped_protection_and_a_missing_folder_of_plugins_with_their_lines(self):
+        code, out, err = self.check("[plivotx]\nDENIED_DESTINATION = +881\nPLUGIN_PATH = /nowhere\n")
+        self.assertEqual((code, out), (1, []))
+        self.assertEqual(
+            [line.partition(", ")[2] for line in err[1:]],
+            [
+                "line 2: unknown key DENIED_DESTINATION in [plivotx], did you mean DENIED_DESTINATIONS?",
+                "line 3: PLUGIN_PATH: /nowhere is no folder",
+            ],
+        )
+
     def test_is_what_twistd_does(self):
         command = (
             sys.executable,
