@@ -23,6 +23,7 @@ from plivotx.restxml.script import (
     api,
     do,
     execute,
+    place,
 )
 from plivotx.urls import complaint as url_complaint
 
@@ -296,7 +297,9 @@ class Record(Verb, frozen=True, kw_only=True):
     playBeep: Annotated[bool, about("whether a tone comes first; not with *bothLegs*")] = True
     filePath: Annotated[str, about("folder, one of RECORD_FOLDERS or within; empty: the first of them")] = ""
     fileFormat: Annotated[Literal["mp3", "wav"], about("how it is written")] = "mp3"
-    fileName: Annotated[str, about("name without extension; empty: `YYYYmmdd-HHMMSS_CALLUUID`")] = ""
+    fileName: Annotated[
+        str, about("name without extension; empty: `YYYYmmdd-HHMMSS_CALLUUID_DOCUMENT-VERB`")
+    ] = ""
     bothLegs: Annotated[bool, about("whether both sides are recorded, while the document goes on")] = False
 
     def check(self, config: Config) -> None:
@@ -308,7 +311,10 @@ class Record(Verb, frozen=True, kw_only=True):
         folder, name = sounds.recording(self.filePath, self.fileName, call.config)
         if not name:
             time = yield from api("strftime", "%Y%m%d-%H%M%S")  # a verb has no clock, the switch has one
-            name = f"{time.vars.get('reply', '')}_{call.channel}"
+            if isinstance(time, Gone):
+                return None
+            # with the place of the verb, for two may begin in one second
+            name = f"{time.vars.get('reply', '')}_{call.channel}_{place(time.key)}"
         file = f"{folder}{name}.{self.fileFormat}"
         about_it: Pairs = (
             ("RecordingFileFormat", self.fileFormat),

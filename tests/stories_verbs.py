@@ -396,7 +396,7 @@ class InputStories(VerbStories):
         (asked,) = [each for each in self.world.application.received if each.path == "next"]
         told = asked.params
         self.assertEqual(asked.method, "GET")
-        self.assertRegex(told["RecordingFileName"], rf"^[0-9]{{8}}-[0-9]{{6}}_{told['CallUUID']}$")
+        self.assertRegex(told["RecordingFileName"], rf"^[0-9]{{8}}-[0-9]{{6}}_{told['CallUUID']}_1-1$")
         self.assertEqual(told["RecordingFilePath"], f"{folder}/")
         self.assertEqual(told["RecordingFileFormat"], "mp3")
         self.assertEqual(told["RecordFile"], f"{folder}/{told['RecordingFileName']}.mp3")
@@ -406,6 +406,15 @@ class InputStories(VerbStories):
         self.assertEqual(
             ran, [("playback", "tone_stream://%(300,200,700)"), ("record", f"{told['RecordFile']} 2 500 7")]
         )
+
+    async def test_two_recordings_of_one_second_are_two_files(self):
+        record = f"<Record action='{NEXT}' redirect='false' bothLegs='true'/>"
+        self.answers("", path="next")
+        self.answers(f"{record}{record}<Wait/>")
+        await self.world.closed(await self.world.call("9"))
+        first, second = self.world.application.told("next")
+        self.assertRegex(first["RecordingFileName"], "_1-1$")
+        self.assertRegex(second["RecordingFileName"], "_1-2$")
 
     async def test_record_ends_with_a_key_and_has_its_names(self):
         folder = self.world.config.record_folders[0]

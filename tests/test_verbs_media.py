@@ -328,7 +328,20 @@ class Record(Verbs):
         (unknown,) = self.run_(document, gone=True).running
         self.assertEqual(dict(unknown.command.params)["RecordingDuration"], "-1")
 
+    def test_has_a_name_of_its_own_in_one_second_and_the_same_after_a_restart(self):
+        (verb,) = read("<Record playBeep='false'/>")
+        files = {}
+        for place, shown in (("1/0", "1-1"), ("1/1", "1-2"), ("2/0", "2-1"), ("11/0", "11-1")):
+            time = StepEnded(key=f"{place}/1", result=(("reply", "20270115-080000"),))
+            again = [replay(verb, CALLER, place, (time,)) for _ in range(2)]
+            self.assertEqual(again[0], again[1])
+            files[place] = again[0].running[0].command.arg.split()[0]
+            self.assertEqual(files[place], f"/srv/recordings/20270115-080000_{CALLER.channel}_{shown}.mp3")
+        self.assertEqual(len(set(files.values())), 4)
+
     def test_of_a_caller_who_hung_up_before_it_began_is_not_told(self):
+        unnamed = "<Record action='http://a/' playBeep='false'/>"
+        self.assertEqual(self.run_(unnamed, gone=True), Over(None, steps=1))
         self.assertEqual(
             self.run_("<Record action='http://a/' fileName='a'/>", gone=True), Over(None, steps=1)
         )

@@ -220,6 +220,12 @@ def do(command: Doing) -> Part:
     return happening
 
 
+def place(key: str) -> str:
+    """Where the verb with a step of this key stands, as people count: ``2-1`` is the first one of the second document."""
+    document, verb, _ = key.split("/")
+    return f"{document}-{int(verb) + 1}"
+
+
 # -- replay ------------------------------------------------------------------------------------------
 
 
