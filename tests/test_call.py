@@ -56,7 +56,7 @@ from plivotx.events import (
     encode,
 )
 from plivotx.policies import Policy
-from plivotx.policies.call_back import backoff, call_back
+from plivotx.policies.call_back import MOST_RETRIED, backoff, call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
 from plivotx.policies.run_script import MAX_IDLE, run_script
@@ -586,6 +586,18 @@ class Callbacks(SynchronousTestCase):
     def test_a_retry_holds_up_nothing(self):
         call = lived(started(), rang(), ended(), CallbackFailed(key="ring", attempt=1, why="500"))
         self.assertEqual(self.posts(call), [("ring", 2), ("hangup", 1)])
+
+    def test_of_hundreds_that_fail_the_latest_are_tried_again_first(self):
+        call = lived(started(), rang(), ended())
+        for number in range(300):
+            owed = CallbackOwed(key=f"n{number}", url="http://a/", method="POST", params=())
+            call = evolve(evolve(call, owed), CallbackFailed(key=owed.key, attempt=1, why="500"))
+        latest = [(f"n{number}", 2) for number in range(300 - MOST_RETRIED, 300)]
+        self.assertEqual(self.posts(call), [*latest, ("ring", 1)])
+        for key, _ in latest:
+            call = evolve(call, CallbackDelivered(key=key, attempt=2, status=200))
+        earlier = [(f"n{number}", 2) for number in range(300 - 2 * MOST_RETRIED, 300 - MOST_RETRIED)]
+        self.assertEqual(self.posts(call), [*earlier, ("ring", 1)])
 
     def test_after_the_last_try_it_is_given_up_and_the_call_is_closed(self):
         """Defect 23 of v0.1: it tried once, and nothing told that it had failed."""

@@ -11,7 +11,11 @@ from plivotx.commands import Command, Decide, PostCallback
 from plivotx.config import Config
 from plivotx.events import CallbackGivenUp, CallbackOwed, CallClosed
 from plivotx.policies import Policy
-from plivotx.projections.call import Call
+from plivotx.projections.call import Call, Owed
+
+MOST_RETRIED = 20
+"""Callbacks of one call that are tried again at the same time, the latest: a document may owe a thousand, and at each
+event of the call all that are due are asked for."""
 
 Tell = Callable[[Call], Iterable[CallbackOwed]]
 
@@ -33,31 +37,36 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
         for owed in (owed for each in tell for owed in each(call)):
             if owed.key not in known:
                 yield Decide(stream=call.uuid, event=owed)
-        earlier_were_tried = True
-        for each in call.owed:
-            if each.settled:
-                continue
+        unsettled = [each for each in call.owed if not each.settled]
+        failing = [each for each in unsettled if each.tries][-MOST_RETRIED:]
+        for each in failing:
             if each.tries >= config.callback_tries:
                 yield Decide(stream=call.uuid, event=CallbackGivenUp(key=each.what.key, why=each.why))
-            elif each.tries or earlier_were_tried:
-                yield PostCallback(
-                    stream=call.uuid,
-                    delivery=each.what.key,
-                    attempt=each.tries + 1,
-                    delay=backoff(
-                        each.tries,
-                        f"{call.uuid}/{each.what.key}",
-                        config.callback_retry_delay,
-                        config.callback_retry_longest,
-                    ),
-                    url=each.what.url,
-                    method=each.what.method,
-                    params=each.what.params,
-                )
-            earlier_were_tried = earlier_were_tried and each.tries > 0
+            else:
+                yield _try(call, each)
+        for each in unsettled:
+            if not each.tries:
+                yield _try(call, each)
+                break
         if call.ended and not call.closed and all(each.settled for each in call.owed):
             undelivered = sum(each.given_up for each in call.owed)
             closed = CallClosed(undelivered=undelivered, renewal=call.renewals)
             yield Decide(stream=call.uuid, event=closed)
+
+    def _try(call: Call, owed: Owed) -> Command:
+        return PostCallback(
+            stream=call.uuid,
+            delivery=owed.what.key,
+            attempt=owed.tries + 1,
+            delay=backoff(
+                owed.tries,
+                f"{call.uuid}/{owed.what.key}",
+                config.callback_retry_delay,
+                config.callback_retry_longest,
+            ),
+            url=owed.what.url,
+            method=owed.what.method,
+            params=owed.what.params,
+        )
 
     return due
