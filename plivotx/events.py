@@ -193,6 +193,8 @@ class JobFailed(Event, frozen=True, kw_only=True):
 
     channel: str
     cause: str
+    dialled: bool = True
+    """Whether FreeSWITCH was told to; if not, the gateway has no part in it."""
 
 
 class StepEnded(Event, frozen=True, kw_only=True):

@@ -72,7 +72,7 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         q850=st.sampled_from((0, 16, 17, 602)),
         variables=pairs,
     ),
-    events.JobFailed: st.builds(events.JobFailed, channel=channels, cause=causes),
+    events.JobFailed: st.builds(events.JobFailed, channel=channels, cause=causes, dialled=st.booleans()),
     events.StepEnded: st.builds(
         events.StepEnded, key=step_keys, result=pairs, failed=texts, stopped=st.booleans(), cut=st.booleans()
     ),

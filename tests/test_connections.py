@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from plivotx.config import Config
 from plivotx.esl.connections import Disconnected, Switch, SwitchClock
-from plivotx.events import CallEnded, JobFailed
-from plivotx.testing import Answer, EmulatedWorld
+from plivotx.events import AttemptFailed, CallEnded, JobFailed
+from plivotx.testing import SELF, Answer, EmulatedWorld
 
 
 class Connections(TestCase):
@@ -98,8 +98,12 @@ class Connections(TestCase):
             link.drop()
         events = await world.closed(call, 200)
         self.assertEqual(
-            [each.cause for each in events if isinstance(each, JobFailed)], ["NETWORK_OUT_OF_ORDER"]
+            [(each.cause, each.dialled) for each in events if isinstance(each, JobFailed)],
+            [("NETWORK_OUT_OF_ORDER", False)],
         )
+        (failed,) = [each for each in events if isinstance(each, AttemptFailed)]
+        self.assertEqual(failed.why, "it was not dialled: NETWORK_OUT_OF_ORDER; no gateway is left")
+        self.assertEqual(world.process.server.engine.gateways.failures(SELF), (0, 0.0))
         self.assertEqual((await world.told("hangup"))["HangupCause"], "NETWORK_OUT_OF_ORDER")
         self.assertEqual(world.switch.dialled, [])
 

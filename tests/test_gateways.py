@@ -66,6 +66,17 @@ class Standings(SynchronousTestCase):
             self.assertEqual(self.failures(down, reached), (0, 0.0))
             self.assertEqual(self.failures(down, reached, down), (1, 12))
 
+    def test_learn_nothing_from_an_attempt_that_was_never_dialled(self):
+        gateways = Gateways()
+        gateways.apply(CALL, self.failed("GATEWAY_DOWN"), 10)
+        for cause in ("NETWORK_OUT_OF_ORDER", "ORIGINATOR_CANCEL"):
+            undialled = JobFailed(channel="c1", cause=cause, dialled=False)
+            gateways.apply(evolve(CALL, undialled), self.failed(cause), 11)
+            self.assertEqual(gateways.failures("a/"), (1, 10))
+        refused = JobFailed(channel="c1", cause="NETWORK_OUT_OF_ORDER")
+        gateways.apply(evolve(CALL, refused), self.failed(refused.cause), 12)
+        self.assertEqual(gateways.failures("a/"), (2, 12))
+
     def test_learn_nothing_from_other_channels_and_events(self):
         down = self.failed("GATEWAY_DOWN")
         others = (ChannelRang(channel="x", at=1), JobFailed(channel="c1", cause="USER_BUSY"))

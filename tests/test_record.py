@@ -434,6 +434,10 @@ class Scripts(SynchronousTestCase):
             ],
         )
 
+    def test_say_when_an_attempt_was_never_dialled(self):
+        made = of(started(1), JobFailed(channel="c1", cause="NETWORK_OUT_OF_ORDER", dialled=False))
+        self.assertEqual(made["Timeline"][-1]["Text"], "Attempt 1 was not dialled: NETWORK_OUT_OF_ORDER.")
+
     def test_do_not_show_what_was_dialled_by_the_called(self):
         made = of(request(), StepEnded(key="1/0/1", result=(("digits", "987654321"),)))
         self.assertNotIn("987654321", json.dumps(made))

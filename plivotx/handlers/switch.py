@@ -157,7 +157,7 @@ class SwitchHandlers:
                 if channel in self._called_off:
                     return ()
                 if not connected:
-                    await ticket.record(JobFailed(channel=channel, cause=UNREACHABLE))
+                    await ticket.record(JobFailed(channel=channel, cause=UNREACHABLE, dialled=False))
                     return ()
                 taken = switch.bgapi(line, job=channel)
                 self._written[channel] = switch.epoch
@@ -247,7 +247,7 @@ class SwitchHandlers:
         """Kill the channel, again and again, until its end is on record."""
         if command.channel in self._unwritten:
             self._called_off.add(command.channel)
-            return (JobFailed(channel=command.channel, cause=command.cause),)
+            return (JobFailed(channel=command.channel, cause=command.cause, dialled=False),)
         switch = self._switches.get(command.switch)
         while switch is not None:
             await switch.when_up()
@@ -751,10 +751,10 @@ def _line(command: Originate) -> str | JobFailed:
         return dial_line(command)
     except dialstring.Unsafe as error:  # the form is checked by the same function: an older log
         log.error("call {call}: {error}", call=command.stream, error=error)
-        return JobFailed(channel=command.channel, cause="INVALID_NUMBER_FORMAT")
+        return JobFailed(channel=command.channel, cause="INVALID_NUMBER_FORMAT", dialled=False)
     except Exception:
         log.failure("call {call}: no line can be made of {command}", call=command.stream, command=command)
-        return JobFailed(channel=command.channel, cause="NORMAL_UNSPECIFIED")
+        return JobFailed(channel=command.channel, cause="NORMAL_UNSPECIFIED", dialled=False)
 
 
 def _on_the_way(value: Any, tell: Callable[[Any], None], whom: Any) -> Any:

@@ -116,7 +116,9 @@ def _stopped(call: Call, config: Config) -> bool:
 def _why(call: Call, attempt: Attempt, config: Config) -> str:
     """Why the attempt counts as failed, and what follows from it."""
     end = attempt.end
-    if end is None:
+    if not attempt.dialled:
+        came = f"it was not dialled: {attempt.job_failed}"
+    elif end is None:
         came = f"FreeSWITCH could not originate it: {attempt.job_failed}"
     elif end.sip_code:
         came = f"it ended with {end.cause} (SIP {end.sip_code}) before it rang"

@@ -67,6 +67,8 @@ class Attempt(msgspec.Struct, frozen=True):
     answer: ChannelAnswered | None = None
     job_failed: str = ""
     """The cause, if FreeSWITCH could not originate it."""
+    dialled: bool = True
+    """Whether FreeSWITCH was told to, as far as is known."""
     end: ChannelEnded | None = None
     failed: bool = False
     """Whether it was decided that this attempt is over and the next may follow."""
@@ -261,7 +263,7 @@ def _job_failed(call: Call, event: JobFailed) -> _Fields:
     attempt = _find(call, event.channel)
     if attempt is None or attempt.over:
         return {}
-    return _on_channel(call, event.channel, job_failed=event.cause)
+    return _on_channel(call, event.channel, job_failed=event.cause, dialled=event.dialled)
 
 
 def _limit_reached(call: Call, event: LimitReached) -> _Fields:

@@ -2,7 +2,8 @@
 
 A gateway is known by its dial-string prefix.  What counts against it is an attempt that ended for a reason
 of its own or of the path behind it; a far end that is busy, does not exist or rejects the call speaks for it,
-since it was reached.  Nothing of this is kept over a restart.
+since it was reached.  An attempt that was never dialled, as no switch was connected, says nothing of it.
+Nothing of this is kept over a restart.
 """
 
 import msgspec
@@ -57,10 +58,13 @@ class Gateways:
         """Learn what *event* of *call* tells about gateways; *now* is the engine's clock, seconds."""
         if not isinstance(event, ChannelRang | ChannelAnswered | AttemptFailed):
             return
-        gateway = next((each.gateway for each in call.attempts if each.channel == event.channel), "")
+        attempt = next((each for each in call.attempts if each.channel == event.channel), None)
+        if attempt is None or not attempt.dialled:
+            return
+        gateway = attempt.gateway
         if not isinstance(event, AttemptFailed) or event.cause not in OWN_FAULTS:
             self._standings.pop(gateway, None)
-        elif gateway:
+        else:
             standing = self._standings.pop(gateway, None) or _Standing()
             standing.failures += 1
             standing.since = now

@@ -462,6 +462,9 @@ def _ended(event: ChannelEnded, numbers: Mapping[str, int]) -> str:
 
 
 def _job_failed(event: JobFailed, numbers: Mapping[str, int]) -> str:
+    if not event.dialled:
+        which = _which(event.channel, numbers)
+        return f"{which[:1].upper()}{which[1:]} was not dialled: {event.cause}."
     return f"The switch could not make the channel of {_which(event.channel, numbers)}: {event.cause}."
 
 
