@@ -188,6 +188,14 @@ class Asking(Case):
                     _, err = self.run_it("calls", code=3)
                     self.assertIn(f"is no plivotx: status {status}", err)
                     self.assertNotIn("\x1b", err)
+        for shape in ({"Calls": 1}, {"Calls": [None]}, {"Calls": {"a": 1}}):
+            self.answer = answer(**shape)
+            for command in (("calls",), ("calls", "--all")):
+                self.assertIn("answers as no plivotx does", self.run_it(*command, code=3)[1])
+        for events in (1, None, [1]):
+            self.answer = answer(Call={"Timeline": events})
+            for command in (("show", UUID), ("show", UUID, "--json")):
+                self.assertIn("answers as no plivotx does", "".join(self.run_it(*command, code=3)))
         self.answer = answer(Call=None)
         self.assertIn("answers without a call", self.run_it("show", UUID, code=3)[1])
         out, _ = self.run_it("show", UUID, "--json", code=3)

@@ -22,7 +22,7 @@ from plivotx.config import Config
 from plivotx.log.interface import Conflict, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.rest import app
-from plivotx.rest.app import MAX_BODY, MAX_DISCARDED, MAX_FIELDS, Api, site
+from plivotx.rest.app import MAX_BODY, MAX_DISCARDED, MAX_FIELDS, PATIENCE, Api, site
 
 UUID = "7b1d6a52-3c1b-4f0e-8f3e-1de0b7a1c0aa"
 FORM = {
@@ -77,7 +77,7 @@ class OverBytes(SynchronousTestCase):
 
     def connect(self, config=None, peer=LOCAL, **more):
         factory = site(api(config, self.accept, **more))
-        factory.reactor = Clock()
+        self.clock = factory.reactor = Clock()
         self.protocol = factory.buildProtocol(peer)
         self.transport = StringTransportWithDisconnection(peerAddress=peer)
         self.transport.protocol = self.protocol
@@ -498,6 +498,28 @@ class Limits(OverBytes):
         self.send(one + one + self.head(b"Content-Length: 0"))
         found = [json.loads(body)["Success"] for _, _, body in self.answers()]
         self.assertEqual(found, [True, True, False])
+
+    def test_a_request_that_trickles_is_cut_off(self):
+        head = self.head(b"Content-Length: 100")
+        for begin in (b"", head[:-2], head):  # its first line, its headers, its body
+            with self.subTest(begin=begin):
+                self.connect()
+                self.send(begin)
+                for _ in range(PATIENCE // 10):
+                    self.assertTrue(self.transport.connected)
+                    self.send(b"x")
+                    self.clock.advance(10)
+                self.assertFalse(self.transport.connected)
+
+    def test_each_request_on_a_connection_has_the_time_for_itself(self):
+        for _ in range(4):
+            self.clock.advance(PATIENCE - 1)
+            self.send(self.head(b"Content-Length: %d" % len(BODY), b": ".join(map(str.encode, URLENCODED))))
+            self.clock.advance(PATIENCE - 1)
+            self.send(BODY)
+            self.assertEqual(json.loads(self.answers()[0][2]), EXECUTED)
+        self.clock.advance(PATIENCE)
+        self.assertFalse(self.transport.connected)
 
     def test_what_is_no_http_is_refused_by_twisted(self):
         for head in (

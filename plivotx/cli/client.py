@@ -245,4 +245,13 @@ class Client:
             raise Unreachable(f"{self._settings.url} cannot answer now: {message}", answer)
         if not answer["Success"]:
             raise Failed(message, answer)
+        if not _is_shaped(answer):
+            raise Unreachable(f"{self._settings.url} answers as no plivotx does")
         return answer
+
+
+def _is_shaped(answer: Mapping[str, Any]) -> bool:
+    """Whether the calls and events in an answer are lists of objects, as far as there are any."""
+    call = answer.get("Call")
+    lists = [answer.get("Calls", []), call.get("Timeline", []) if isinstance(call, dict) else []]
+    return all(isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists)

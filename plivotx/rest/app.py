@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import Request, combinedLogFormatter, datetimeToLogString
+from twisted.web.http import HTTPChannel, Request, combinedLogFormatter, datetimeToLogString
 from twisted.web.iweb import IAccessLogFormatter
 from werkzeug.exceptions import HTTPException
 from zope.interface import provider
@@ -44,6 +44,8 @@ MAX_BODY = 1024 * 1024
 MAX_DISCARDED = 8 * MAX_BODY
 """Bytes of a body that is too large which are still read, so that the client gets to hear of it."""
 MAX_FIELDS = 200
+PATIENCE = 60
+"""Seconds for a request to come as a whole, and for the next one to begin."""
 MAX_TRIES = 5
 """To record a request whose key is taken and free in turn."""
 HANGUP_CAUSE = "NORMAL_CLEARING"
@@ -450,6 +452,23 @@ class _Request(server.Request):
         self.channel.loseConnection()
 
 
+class _Channel(HTTPChannel):
+    """Counts the time-out for a whole request: for Twisted it begins anew with each byte, and so never ends."""
+
+    _coming = False
+
+    def resetTimeout(self) -> None:
+        """Something has come."""
+        if not self._coming:
+            super().resetTimeout()  # type: ignore[no-untyped-call]  # Twisted's
+        self._coming = True
+
+    def setTimeout(self, period: float | None) -> Any:
+        """A request has come as a whole, or was answered."""
+        self._coming = False
+        return super().setTimeout(period)  # type: ignore[no-untyped-call]  # Twisted's
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode("utf-8")
@@ -473,6 +492,7 @@ def _log_time(second: int) -> str:
 
 def site(api: Api) -> server.Site:
     """The server side of the API, with its limits."""
-    made = server.Site(api.app.resource(), requestFactory=_Request, timeout=60, logFormatter=_access)
+    made = server.Site(api.app.resource(), requestFactory=_Request, timeout=PATIENCE, logFormatter=_access)
+    made.protocol = _Channel  # type: ignore[assignment]  # Twisted's own is a wrapper for HTTP/2 around the same
     made.displayTracebacks = False
     return made
