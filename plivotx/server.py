@@ -26,7 +26,11 @@ from plivotx.esl.connections import Switch
 from plivotx.esl.dialstring import leg
 from plivotx.events import CallRequested
 from plivotx.handlers.http import Web
-from plivotx.handlers.switch import SwitchHandlers, dial_line
+from plivotx.handlers.switch.board import Board
+from plivotx.handlers.switch.dialling import Dialling, dial_line
+from plivotx.handlers.switch.listening import Listening
+from plivotx.handlers.switch.steps import Steps
+from plivotx.handlers.switch.watching import Watching
 from plivotx.handlers.timers import Timers
 from plivotx.log.interface import Log
 from plivotx.plugins import Plugins
@@ -52,9 +56,16 @@ class Plivotx:
         new_uuid: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.switches = switches
-        self.driving = SwitchHandlers(switches, clock, config)
+        self.board = Board(switches, clock, config)
+        dialling = Dialling(self.board)
+        steps = Steps(self.board)
+        watching = Watching(self.board, dialling, steps)
+        listening = Listening(self.board, steps, watching)
+        for switch in switches.values():
+            switch.on_event, switch.on_up = listening.event, listening.up
+        self._holders = (self.board, dialling, steps, watching)
         web = Web(agent, clock, config)
-        timers = Timers(clock, self.driving.remaining, self.driving.when_known)
+        timers = Timers(clock, self.board.remaining, self.board.when_known)
         self.engine = Engine(
             log,
             policies=[
@@ -65,19 +76,19 @@ class Plivotx:
                 keep_time(config),
             ],
             handlers={
-                Originate: self.driving.originate,
-                Watch: self.driving.watch,
-                Step: self.driving.step,
-                StopStep: self.driving.stop_step,
-                ApiStep: self.driving.api_step,
-                HangUp: self.driving.hang_up,
+                Originate: dialling.originate,
+                Watch: watching.watch,
+                Step: steps.step,
+                StopStep: steps.stop_step,
+                ApiStep: steps.api_step,
+                HangUp: watching.hang_up,
                 At: timers.at,
                 PostCallback: web.post_callback,
                 FetchDocument: web.fetch_document,
             },
             clock=clock,
         )
-        self.driving.attach(self.engine)
+        self.board.attach(self.engine)
         self.api = Api(
             config,
             self.engine.request,
@@ -87,6 +98,13 @@ class Plivotx:
             self.engine.renew,
             self.engine.hang_up,
         )
+
+    def idle(self) -> dict[str, int]:
+        """What is held in memory: all zero when no call is open.  For tests and for metrics."""
+        held = self.engine.idle()
+        for each in self._holders:
+            held |= each.idle()
+        return held
 
     async def start(self) -> None:
         """Load the open calls and connect to the switches."""
@@ -98,7 +116,7 @@ class Plivotx:
         """Let go of everything; the calls go on by themselves, and with the next start."""
         for switch in self.switches.values():
             switch.stop()
-        self.driving.stop()
+        self.board.stop()
         self.engine.stop()
 
 

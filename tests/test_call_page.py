@@ -23,7 +23,7 @@ from plivotx.events import (
     ChannelRang,
     LimitReached,
 )
-from plivotx.handlers import switch as handlers
+from plivotx.handlers.switch import dialling
 from plivotx.rest.forms import call_requested
 from plivotx.testing import SELF, Answer, EmulatedWorld
 from tests.test_callbacks import ANSWERED, ENDED, GONE, LOADED, RANG, STARTED, UUID, call
@@ -366,7 +366,7 @@ class Defects(Calls):
         (hangup,) = world.application.told("hangup")
         self.assertEqual((hangup["CallUUID"], world.switch.dialled), ("", []))
         await world.passes(10)
-        idle = {**world.process.server.engine.idle(), **world.process.server.driving.idle()}
+        idle = world.process.server.idle()
         self.assertEqual(idle, dict.fromkeys(idle, 0))
         return hangup["HangupCause"]
 
@@ -377,7 +377,7 @@ class Defects(Calls):
 
     async def test_7_an_exception_while_the_line_is_made_ends_the_call_and_is_told(self):
         self.start()
-        self.patch(handlers, "dial_line", self.broken)
+        self.patch(dialling, "dial_line", self.broken)
         self.assertEqual(await self.ends_although(20), "NORMAL_UNSPECIFIED")
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
 
@@ -443,7 +443,7 @@ class Defects(Calls):
         (hangup,) = world.application.told("hangup")
         self.assertEqual((hangup["HangupCause"], len(world.switch.dialled)), ("CRASH", 1))
         await world.passes(30)
-        idle = {**world.process.server.engine.idle(), **world.process.server.driving.idle()}
+        idle = world.process.server.idle()
         self.assertEqual(idle, dict.fromkeys(idle, 0))
 
     async def test_21_after_a_restart_of_freeswitch_a_call_that_may_have_rung_is_not_dialled_again(

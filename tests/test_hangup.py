@@ -47,7 +47,7 @@ class Faults(TestCase):
         return await self.world.post("/v0.1/HangupCall/", **params)
 
     def nothing_is_left(self):
-        idle = {**self.world.process.server.engine.idle(), **self.world.process.server.driving.idle()}
+        idle = self.world.process.server.idle()
         self.assertEqual(idle, dict.fromkeys(idle, 0))
 
     async def test_one_that_is_dialled_and_does_not_ring_is_not_tried_through_the_next_gateway(self):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from plivotx.esl.dialstring import Kept
 from plivotx.esl.session import Headers
 from plivotx.events import ChannelAnswered, ChannelEnded, ChannelRang, Event
 
@@ -90,3 +91,17 @@ def from_dump(channel: str, dump: Headers, wanted: Sequence[str] = ()) -> Iterat
         )
     if answered:
         yield ChannelAnswered(channel=channel, at=answered, created_at=created, variables=variables)
+
+
+def from_kept(channel: str, kept: Kept) -> ChannelEnded:
+    """The end of a channel, by the line that it left behind on the switch."""
+    return ChannelEnded(
+        channel=channel,
+        cause=kept.cause,
+        at=kept.ended_at,
+        rang_at=min(filter(None, (kept.rang_at, kept.early_media_at)), default=0),
+        answered_at=kept.answered_at,
+        sip_code=kept.sip_code,
+        sip_side=kept.sip_side,
+        found="kept",
+    )

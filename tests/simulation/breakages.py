@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred, succeed
 from plivotx import engine, server
 from plivotx.esl import connections, dialstring
 from plivotx.events import AttemptStarted, CallbackDelivered, StepStarted
-from plivotx.handlers import http, switch
+from plivotx.handlers import http
+from plivotx.handlers.switch import board, listening, steps, watching
 from plivotx.log.memory import MemoryLog
 from plivotx.projections.call import Attempt
 from tests.simulation import world
@@ -72,11 +73,11 @@ def _count_limits_on_the_wall_clock() -> list[Patch]:
     def remaining(self: Any, name: str, when: int) -> float:
         return when / 1e6 - worlds[0].wall()
 
-    return [(world.SimulatedWorld, "__init__", make), (switch.SwitchHandlers, "remaining", remaining)]
+    return [(world.SimulatedWorld, "__init__", make), (board.Board, "remaining", remaining)]
 
 
 def _never_look_again() -> list[Patch]:
-    return [(switch, "LOOK_AGAIN", 1e9)]
+    return [(watching, "LOOK_AGAIN", 1e9), (steps, "LOOK_AGAIN", 1e9)]
 
 
 def _no_backstops() -> list[Patch]:
@@ -92,7 +93,7 @@ def _send_every_step_again() -> list[Patch]:
     async def absent(*_: Any) -> str:
         return "absent"
 
-    return [(switch.SwitchHandlers, "_find_step", absent)]
+    return [(steps.Steps, "_find_step", absent)]
 
 
 def _take_it_as_told() -> list[Patch]:
@@ -168,7 +169,7 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "wall-clock": ("limits are counted on the wall clock", _count_limits_on_the_wall_clock),
     "no-compare": (
         "after a reconnect the channels are not looked at",
-        lambda: [(switch.SwitchHandlers, "_compare", _nothing_async)],
+        lambda: [(watching.Watching, "_compare", _nothing_async)],
     ),
     "never-look-again": ("an event lost on a healthy connection is never missed", _never_look_again),
     "no-kept-line": (
@@ -177,19 +178,19 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     ),
     "keep-lines": (
         "what ended channels left behind is never deleted",
-        lambda: [(switch.SwitchHandlers, "_forget", _nothing_async)],
+        lambda: [(board.Board, "forget", _nothing_async)],
     ),
     "no-orphans": (
         "channels of ours without an open call are left alone",
-        lambda: [(switch.SwitchHandlers, "_kill", _nothing_async)],
+        lambda: [(board.Board, "kill", _nothing_async)],
     ),
     "no-rearm": (
         "a channel carried over to a restarted switch gets no new limit",
-        lambda: [(switch.SwitchHandlers, "_rearm", _nothing_async)],
+        lambda: [(watching.Watching, "_rearm", _nothing_async)],
     ),
     "facts-dropped": (
         "a fact that could not be written is forgotten",
-        lambda: [(switch.SwitchHandlers, "_untold", _nothing)],
+        lambda: [(listening.Listening, "_untold", _nothing)],
     ),
     "no-stall-watch": (
         "a connection that is there and dead is not noticed",
@@ -197,7 +198,7 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     ),
     "end-at-once": (
         "a channel that is gone is concluded without waiting for its end event, nor what it left",
-        lambda: [(switch, "END_LAG", 0.0), (dialstring, "parse_kept", _nothing)],
+        lambda: [(watching, "END_LAG", 0.0), (dialstring, "parse_kept", _nothing)],
     ),
     "steps-again": ("after a reconnect every step is sent again", _send_every_step_again),
     "steps-unrecorded": ("the start of a step is not recorded", _step_before_it_is_recorded),

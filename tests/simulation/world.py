@@ -574,7 +574,7 @@ class SimulatedWorld(EmulatedWorld):
     def idle(self) -> dict[str, int]:
         assert self.process is not None
         server = self.process.server
-        return {**server.engine.idle(), **server.driving.idle()}
+        return server.idle()
 
     def mine(self) -> list[str]:
         return [each for each in self.switch.channels if each[14] == "5"]
