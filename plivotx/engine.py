@@ -132,7 +132,7 @@ class Due:
 class _Live:
     """One open call in memory."""
 
-    __slots__ = ("asked", "call", "deciding", "due", "failures", "held", "running", "waiters")
+    __slots__ = ("asked", "call", "deciding", "due", "failures", "held", "running", "waiters", "writing")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -142,6 +142,8 @@ class _Live:
         self.waiters: list[tuple[int, Deferred[None]]] = []
         self.deciding = 0
         """Version that the call will have once the decisions are in the log that are on their way there."""
+        self.writing = 0
+        """How many appends are on their way to the log and back: a decision made meanwhile would be refused."""
         self.due = Due(())
         """What is due, as of `asked`."""
         self.asked: Call | None = None
@@ -288,12 +290,17 @@ class Engine:
             return decisions
         raise Conflict(f"call {stream!r} went on too fast to record what was asked of it")
 
-    def tell(self, channel: str, event: Event) -> Deferred[int]:
+    def tell(self, channel: str, event: Event) -> Deferred[None]:
         """Record a fact about a channel; one that belongs to no open call is dropped."""
-        stream = self.channels.stream(channel)
-        if stream is None:
-            return succeed(0)
-        return self._log.append(stream, [event])
+        live = self._live.get(self.channels.stream(channel) or "")
+        if live is None:
+            return succeed(None)
+        return self._append(live, [event]).addErrback(self._untold, live)
+
+    def _untold(self, failure: Failure, live: _Live) -> Failure:
+        if self._live.get(live.call.uuid) is live:
+            self._ask(live)  # decisions have waited for it
+        return failure
 
     def idle(self) -> dict[str, int]:
         """What is held in memory: all zero when no call is open.  For tests and for metrics."""
@@ -319,7 +326,7 @@ class Engine:
         while True:
             try:
                 expected = live.call.version if decisions else None
-                await self._log.append(live.call.uuid, events, expected=expected).addCallback(live.reached)
+                await self._append(live, events, expected)
             except Unwritable as error:
                 if decisions or not self.running:
                     raise
@@ -329,6 +336,16 @@ class Engine:
                 await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
             return
+
+    def _append(self, live: _Live, events: Sequence[Event], expected: int | None = None) -> Deferred[None]:
+        """Append *events* of one call; fires once its state holds them."""
+
+        def over(result: Any) -> Any:
+            live.writing -= 1
+            return result
+
+        live.writing += 1
+        return self._log.append(live.call.uuid, events, expected).addCallback(live.reached).addBoth(over)
 
     # -- the circle --------------------------------------------------------------------------------
 
@@ -509,7 +526,7 @@ class Engine:
 
     def _decide(self, live: _Live) -> None:
         """Append, in one batch, all decisions that follow from the call's state and from each other."""
-        if live.deciding or _DECIDE in live.held or live.call.closed:
+        if live.writing or _DECIDE in live.held or live.call.closed:
             return
         decisions = self._decisions(live)
         if decisions:
@@ -536,7 +553,7 @@ class Engine:
         expected = live.call.version
         failed = False
         try:
-            await self._log.append(live.call.uuid, decisions, expected=expected).addCallback(live.reached)
+            await self._append(live, decisions, expected)
             for complaint in filter(None, (each.complaint for each in decisions)):
                 self.log_lines.warn("call {call}: {complaint}", call=live.call.uuid, complaint=complaint)
             live.failures.pop(_DECIDE, None)

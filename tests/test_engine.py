@@ -1,6 +1,7 @@
 """The engine: what is due is started once, decisions go in batches, failures back off, nothing is lost."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -14,6 +15,7 @@ from plivotx.events import (
     CallClosed,
     CallEnded,
     CallRequested,
+    ChannelAnswered,
     ChannelRang,
     Gateway,
     LimitReached,
@@ -183,6 +185,43 @@ class EngineTests(SynchronousTestCase):
         self.advance()
         self.assertEqual(self.names(), ["CallRequested", "CallEnded", "CallClosed"])
         self.assertEqual(engine.idle(), dict.fromkeys(engine.idle(), 0))
+
+    def ending_once_it_rang(self):
+        """An engine with a call whose end is decided once it has rung, and what is appended from now on."""
+        end = Decide(stream=STREAM, event=CallEnded(cause="X"))
+        self.policies.append(lambda call: [end] if call.up and call.up.rang_at else [])
+        engine = self.engine()
+        self.log.append(STREAM, [REQUEST, STARTED])
+        self.advance()
+        append, appended = self.log.append, []
+
+        def noted(stream, events, *more):
+            appended.extend(type(each).__name__ for each in events)
+            return append(stream, events, *more)
+
+        self.patch(self.log, "append", noted)
+        return engine, appended
+
+    def test_nothing_is_decided_while_a_fact_is_on_its_way_for_it_would_be_refused(self):
+        engine, appended = self.ending_once_it_rang()
+        for fact in (ChannelRang(channel="c", at=1), ChannelAnswered(channel="c", at=2)):
+            self.assertNoResult(engine.tell("c", fact))
+        self.advance()
+        self.assertEqual(appended, ["ChannelRang", "ChannelAnswered", "CallEnded"])
+        self.assertEqual(self.names()[2:], appended)
+
+    def test_what_waited_for_a_fact_is_decided_although_that_could_not_be_written(self):
+        engine, appended = self.ending_once_it_rang()
+        append, late = self.log.append, Deferred()
+        with patch.object(self.log, "append", lambda *_: late):
+            told = engine.tell("c", ChannelAnswered(channel="c", at=2))
+        append(STREAM, [ChannelRang(channel="c", at=1)])
+        self.advance()
+        self.assertEqual(appended, ["ChannelRang"])
+        late.errback(Unwritable("disk full"))
+        self.failureResultOf(told, Unwritable)
+        self.advance()
+        self.assertEqual(appended, ["ChannelRang", "CallEnded"])
 
     def test_a_decision_overtaken_by_a_fact_is_dropped_and_asked_again(self):
         self.policies.append(
