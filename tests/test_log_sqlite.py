@@ -23,6 +23,7 @@ from plivotx.events import COLUMNS, CallbackGivenUp, DocumentFetched, encode
 from plivotx.log import schema, sqlite
 from plivotx.log.interface import (
     START,
+    Conflict,
     Log,
     Position,
     Refused,
@@ -411,6 +412,13 @@ class UnwritableTests(SQLiteCase):
         self.assertEqual(await appended[0], 1)
         await self.assertFailure(appended[1], Refused)
         self.assertEqual(await appended[2], 2)
+
+    async def test_what_a_refused_append_fails_with_does_not_hold_the_whole_group(self) -> None:
+        log = await self.open_log()
+        failures: list[Failure] = []
+        await log.append("a", [requested("a")], expected=1).addErrback(failures.append)
+        self.assertIsInstance(failures[0].value, Conflict)
+        self.assertIsNone(failures[0].getTracebackObject())
 
     def test_only_a_failed_fsync_leaves_a_doubt(self) -> None:
         for code, doubt in (
