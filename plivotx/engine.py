@@ -247,7 +247,9 @@ class Engine:
             keys = [each for each in given_up if key in ("", each)]
             if not keys:
                 raise NothingToRenew(_nothing_to_renew(key, given_up))
-            return [CallbackRenewed(key=each, renewal=call.renewals + 1) for each in keys]
+            return [
+                CallbackRenewed(key=each, renewal=call.renewals + 1, live=not call.ended) for each in keys
+            ]
 
         return tuple(each.key for each in await self._asked(stream, renewed))
 

@@ -335,13 +335,15 @@ class CallbackRenewed(Decision, frozen=True, kw_only=True):
     key: str
     renewal: int
     """How many times callbacks of the call were renewed, this one counted."""
+    live: bool = False
+    """Whether the call had not ended yet: then where it stands is for others to say."""
 
     def columns(self) -> Mapping[str, Column]:
-        return {"state": "completed"}
+        return {} if self.live else {"state": "completed"}
 
     @property
     def rank(self) -> int:
-        return 39_999 + 2 * self.renewal
+        return 0 if self.live else 39_999 + 2 * self.renewal
 
 
 class StepStarted(Decision, frozen=True, kw_only=True):

@@ -101,7 +101,9 @@ EVENTS: dict[type[events.Event], SearchStrategy[events.Event]] = {
         params=pairs,
     ),
     events.CallbackGivenUp: st.builds(events.CallbackGivenUp, key=callback_keys, why=texts),
-    events.CallbackRenewed: st.builds(events.CallbackRenewed, key=callback_keys, renewal=st.integers(1, 100)),
+    events.CallbackRenewed: st.builds(
+        events.CallbackRenewed, key=callback_keys, renewal=st.integers(1, 100), live=st.booleans()
+    ),
     events.StepStarted: st.builds(
         events.StepStarted,
         key=step_keys,

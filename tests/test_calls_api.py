@@ -25,7 +25,7 @@ from plivotx.events import (
 from plivotx.log.interface import Unreadable, Unwritable
 from plivotx.log.memory import MemoryLog
 from plivotx.rest.app import Api
-from plivotx.testing import ANSWER_URL, HANGUP_URL, SELF, WALL, Answer, EmulatedWorld
+from plivotx.testing import ANSWER_URL, APPLICATION, HANGUP_URL, SELF, WALL, Answer, EmulatedWorld
 
 NAMES = [
     "AccountSID",
@@ -433,6 +433,21 @@ class Resending(Stories):
         self.assertTrue((await self.resend(call))["Success"])
         await world.until(lambda: len(self.kinds(call, CallClosed)) == 2)
         self.assertEqual(standing.failures("sofia/gateway/dead/"), (0, 0.0))
+
+    async def test_of_a_call_that_goes_on_leaves_its_state_and_the_cause_of_its_end_alone(self):
+        world = self.world
+        world.application.answers["ring"] = Answer(status=503)
+        call = await world.call("100", RingUrl=f"{APPLICATION}/ring/", TimeLimit="30")
+        await world.recorded(call, CallbackGivenUp)
+        world.application.answers.clear()
+        self.assertTrue((await self.resend(call))["Success"])
+        (row,) = (await world.get("/v0.1/Calls/"))["Calls"]
+        self.assertEqual((row["State"], (await self.record(call))["State"]), ("in-progress", "in-progress"))
+        await world.closed(call)
+        (row,) = (await world.get("/v0.1/Calls/"))["Calls"]
+        self.assertEqual((row["State"], row["HangupCause"]), ("closed", "ALLOTTED_TIMEOUT"))
+        self.assertIsNotNone(row["EndTime"])
+        self.assertEqual(len(world.application.told("ring")), 3)
 
     async def test_gives_up_anew_after_as_many_tries(self):
         world = self.world

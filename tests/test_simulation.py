@@ -30,6 +30,8 @@ class Breakages(SynchronousTestCase):
             "no-kept-line",
             "callbacks-assumed",
             "no-limits",
+            "renew-early",
+            "renew-twice",
         ):
             self.assertIsNotNone(noticed(name, enough=20), name)
 

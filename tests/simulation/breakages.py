@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred, succeed
 
 from plivotx import engine, server
 from plivotx.esl import connections, dialstring
-from plivotx.events import AttemptStarted, CallbackDelivered, StepStarted
+from plivotx.events import AttemptStarted, CallbackDelivered, CallbackRenewed, StepStarted
 from plivotx.handlers import http
 from plivotx.handlers.switch import board, listening, steps, watching
 from plivotx.log.memory import MemoryLog
-from plivotx.projections.call import Attempt
+from plivotx.projections.call import Attempt, evolve
 from tests.simulation import world
 from tests.simulation.run import play
 
@@ -111,6 +111,25 @@ def _step_before_it_is_recorded() -> list[Patch]:
             await record(self, *events)
 
     return [(engine.Ticket, "record", hasty)]
+
+
+def _renew(*, durable: bool, expecting: bool) -> Callable[[], list[Patch]]:
+    async def renew(self: engine.Engine, stream: str, key: str = "") -> tuple[str, ...]:
+        call: Any = None
+        for recorded in await self._log.read(stream):
+            call = evolve(call, recorded.event)
+        keys = [each.what.key for each in call.owed if each.given_up and key in ("", each.what.key)]
+        if not keys:
+            raise engine.NothingToRenew
+        asked = [CallbackRenewed(key=each, renewal=call.renewals + 1, live=not call.ended) for each in keys]
+        appended = self._log.append(stream, asked, expected=call.version if expecting else None)
+        if durable:
+            await appended
+        else:
+            appended.addErrback(lambda _: None)
+        return tuple(keys)
+
+    return lambda: [(engine.Engine, "renew", renew)]
 
 
 def _policy_without(name: str) -> Callable[[], list[Patch]]:
@@ -218,6 +237,14 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
         _do_not_wait_for_the_end,
     ),
     "no-callback-policy": ("nothing sees to the callbacks", _policy_without("call_back")),
+    "renew-early": (
+        "a resend is answered before it is durable",
+        _renew(durable=False, expecting=True),
+    ),
+    "renew-twice": (
+        "a resend does not look whether another one came first",
+        _renew(durable=True, expecting=False),
+    ),
 }
 
 

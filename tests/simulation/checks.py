@@ -7,11 +7,15 @@ from itertools import pairwise
 from plivotx.emulator.switch import Dialled
 from plivotx.events import (
     AttemptStarted,
+    CallbackDelivered,
+    CallbackFailed,
     CallbackGivenUp,
+    CallbackRenewed,
     CallClosed,
     CallEnded,
     CallRequested,
     ChannelEnded,
+    Event,
     Gateway,
     HangupRequested,
     StepStarted,
@@ -51,11 +55,75 @@ def each_end_is_told(world: SimulatedWorld) -> Iterator[str]:
     rung = Counter(each["RequestUUID"] for each in world.application.told("ring"))
     for stream in world.disk.streams:
         events = world.events(stream)
-        given_up = {each.key for each in events if isinstance(each, CallbackGivenUp)}
-        if not told[stream] and "hangup" not in given_up:
+        if not told[stream] and "hangup" not in given_up(events):
             yield f"the end of call {stream} was never told"
         if world.calm and (told[stream] != 1 or rung[stream] > 1):
             yield f"call {stream} was told {rung[stream]} rings and {told[stream]} ends"
+
+
+def given_up(events: list[Event]) -> set[str]:
+    """The callbacks that stand as given up in the end."""
+    found: set[str] = set()
+    for each in events:
+        if isinstance(each, CallbackGivenUp):
+            found.add(each.key)
+        elif isinstance(each, CallbackRenewed):
+            found.discard(each.key)
+    return found
+
+
+def what_is_sent_again_is_so_once_and_to_its_end(world: SimulatedWorld) -> Iterator[str]:
+    """Each answer that says so has one renewal on record, of a callback that was given up; then it is tried anew."""
+    answered = Counter(
+        (each.stream, key)
+        for each in world.resends
+        for answer in each.answers
+        if answer["Success"]
+        for key in answer["Callbacks"]
+    )
+    posted = Counter[str]()
+    for each in world.resends:
+        posted[each.stream] += each.posts
+    for stream in world.disk.streams:
+        renewed = Counter[str]()
+        tries: dict[str, int] = {}
+        standing: dict[str, str] = {}
+        for event in world.events(stream):
+            match event:
+                case CallbackFailed(key=key):
+                    tries[key] = tries.get(key, 0) + 1
+                case CallbackDelivered(key=key):
+                    standing[key] = "delivered"
+                case CallbackGivenUp(key=key):
+                    standing[key] = "given up"
+                    if tries.get(key) != CONFIG.callback_tries:
+                        yield f"{key} of call {stream} was given up after {tries.get(key)} tries"
+                case CallbackRenewed(key=key):
+                    if standing.get(key) != "given up":
+                        yield f"{key} of call {stream} is sent again and was {standing.get(key, 'not settled')}"
+                    renewed[key] += 1
+                    tries[key], standing[key] = 0, "sent again"
+        for key, times in renewed.items():
+            if standing[key] == "sent again":
+                yield f"{key} of call {stream} was to be sent again, and came to no end"
+            if times > posted[stream]:
+                yield f"{key} of call {stream} was sent again {times} times, asked for {posted[stream]} times"
+        for (asked, key), times in answered.items():
+            if asked == stream and times > renewed[key]:
+                yield f"{key} of call {stream} was said to be sent again {times} times, it was so {renewed[key]}"
+
+
+def what_was_delivered_was_received(world: SimulatedWorld) -> Iterator[str]:
+    received = Counter(
+        (each.params["RequestUUID"], each.path)
+        for each in world.application.received
+        if each.path in ("ring", "hangup")
+    )
+    for stream in world.disk.streams:
+        delivered = Counter(each.key for each in world.events(stream) if isinstance(each, CallbackDelivered))
+        for key in ("ring", "hangup"):
+            if delivered[key] > min(1, received[stream, key]):
+                yield f"{key} of call {stream} was delivered {delivered[key]} times"
 
 
 def nothing_is_dialled_twice(world: SimulatedWorld) -> Iterator[str]:
@@ -217,6 +285,7 @@ def the_read_model_agrees(world: SimulatedWorld) -> Iterator[str]:
         cause = next((each.cause for each in world.events(stream) if isinstance(each, CallEnded)), None)
         if (
             standing.open
+            or standing.columns.get("undelivered") != len(given_up(world.events(stream)))
             or standing.columns.get("state") != "closed"
             or standing.columns.get("cause") != cause
         ):
@@ -324,6 +393,8 @@ CHECKS = (
     accepted_calls_are_on_record,
     each_call_ends_once,
     each_end_is_told,
+    what_is_sent_again_is_so_once_and_to_its_end,
+    what_was_delivered_was_received,
     nothing_is_dialled_twice,
     gateways_are_tried_in_order,
     one_leg_is_up_at_a_time,

@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 
 from plivotx.config import Config, GatewayRules
 from plivotx.emulator.channel import Channel
-from plivotx.events import CallClosed, Event
+from plivotx.events import CallbackGivenUp, CallClosed, Event
 from plivotx.log.interface import Recorded
 from plivotx.log.memory import MemoryLog
 from plivotx.testing import APPLICATION, WALL, Answer, EmulatedWorld, Mortal, Received
@@ -30,6 +30,10 @@ CONFIG = Config(
         GatewayRules(prefix="sofia/gateway/self/603", stop_causes=("CALL_REJECTED",)),
     ),
 )
+ASK_AGAIN = 7.0
+"""Seconds after which a client that got no answer asks again."""
+MOST_RESENDS = 6
+"""Of one call."""
 LONGEST = 7200.0
 """Simulated seconds after which everything must be over."""
 GATEWAYS = ("sofia/gateway/self/",) * 8 + (
@@ -87,6 +91,16 @@ class Asked(msgspec.Struct):
         return self.answer["RequestUUID"] if self.answer and self.answer["Success"] else ""
 
 
+class Resend(msgspec.Struct):
+    """A POST that callbacks of a call be sent again, repeated until it is answered, and the answers there were."""
+
+    stream: str
+    key: str
+    """Empty for all that were given up."""
+    answers: list[dict[str, Any]] = []
+    posts: int = 0
+
+
 class Span(msgspec.Struct):
     """A time in which plivotx could not do its work, and why."""
 
@@ -105,6 +119,10 @@ class SimulatedWorld(EmulatedWorld):
         self.calm = self.dice.random() < 0.1
         """No faults: then everything must be exact."""
         self.asked: list[Asked] = []
+        self.resends: list[Resend] = []
+        self.out = False
+        """The application answers no callback."""
+        self._operators = Random(f"operators {seed}")  # dice of their own, as the clients have
         self.notes: list[tuple[float, str]] = []
         self.recorded: list[tuple[float, Recorded]] = []
         self.gone: dict[str, Channel] = {}
@@ -133,6 +151,8 @@ class SimulatedWorld(EmulatedWorld):
         def taken(received: Received) -> Answer:
             self._sprung("before a request reached the application")
             answer = take(received)
+            if self.out and received.path in ("ring", "hangup"):
+                answer = Answer(status=500)
             self._sprung("after a request reached the application")
             return answer
 
@@ -171,6 +191,9 @@ class SimulatedWorld(EmulatedWorld):
     def open_log(self, life: Mortal) -> MemoryLog:
         def committed(recorded: list[Recorded]) -> None:
             self.recorded += [(self.clock.seconds(), each) for each in recorded]
+            for each in recorded:
+                if isinstance(each.event, CallbackGivenUp):
+                    self._plan_resend(each.stream, each.event.key)
             self._sprung("after a commit, before anybody heard of it")
 
         def schedule(commit: Callable[[], None]) -> None:
@@ -269,6 +292,33 @@ class SimulatedWorld(EmulatedWorld):
         form = {"CallUUID": rung[0]["CallUUID"]} if rung else {"RequestUUID": asked.accepted}
         self.note(f"a client hangs up {form}")
         self.process.post("/v0.1/HangupCall/", form).addErrback(lambda _: None)
+
+    def _plan_resend(self, stream: str, key: str) -> None:
+        """Somebody sees that a callback was given up, and has it sent again; now and then two do so at once."""
+        if sum(each.stream == stream for each in self.resends) >= MOST_RESENDS:
+            return
+        dice = self._operators
+        later = dice.choice((0.0, 0.002, 0.02, 1.0, 10.0, 60.0)) + dice.uniform(0, 0.01)
+        for _ in range(dice.choice((1, 1, 1, 2))):
+            resend = Resend(stream, dice.choice((key, "")))
+            self.resends.append(resend)
+            self.clock.callLater(later, self._resend, resend)
+
+    def _resend(self, resend: Resend) -> None:
+        if resend.answers:
+            return
+        self.clock.callLater(ASK_AGAIN, self._resend, resend)
+        if self.process is None or self._dying:
+            return
+        self.note(f"a client has {resend.key or 'all'} of {resend.stream[:8]} sent again")
+        resend.posts += 1
+
+        def answered(result: tuple[int, dict[str, Any]]) -> None:
+            if result[0] != 503:
+                resend.answers.append(result[1])
+
+        form = {"Key": resend.key} if resend.key else {}
+        self.process.post(f"/v0.1/Calls/{resend.stream}/Resend/", form).addCallbacks(answered, lambda _: None)
 
     def _plan_list(self, params: dict[str, str]) -> None:
         """Several gateways, with everything that may be said of them."""
@@ -433,6 +483,8 @@ class SimulatedWorld(EmulatedWorld):
         ]
         for _ in range(self.dice.randint(1, 6)):
             self.clock.callLater(self.dice.uniform(0, 100), self.dice.choice(kinds))
+        if self._operators.random() < 0.3:
+            self.clock.callLater(self._operators.uniform(1, 70), self._out, self._operators.uniform(20, 90))
         self.clock.callLater(self.dice.uniform(100, 200), self._heal)
 
     def _heal(self) -> None:
@@ -527,6 +579,16 @@ class SimulatedWorld(EmulatedWorld):
 
         self.clock.callLater(self.dice.uniform(0.1, 30), again)
 
+    def _out(self, seconds: float) -> None:
+        self.count("application out")
+        self.note(f"the application takes no callback for {seconds:.0f} s")
+        self.out = True
+
+        def back() -> None:
+            self.out = False
+
+        self.clock.callLater(seconds, back)
+
     def _step_wall(self) -> None:
         self.count("wall clock stepped")
         self.step_of_wall += self.dice.choice((-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0))
@@ -567,6 +629,7 @@ class SimulatedWorld(EmulatedWorld):
             and self.clock.seconds() > 65
             and self.process is not None
             and not self.disk.open
+            and all(each.answers for each in self.resends)
             and not any(self.idle().values())
             and not self.mine()
         )
