@@ -278,6 +278,15 @@ class Texts(Verbs):
         where = self.run_(f"<Speak>{self.SENTENCE * 100}</Speak>", ended(1), ended(2, cut=True))
         self.assertEqual(where, Over(None, steps=2))
 
+    def test_have_no_words_that_an_engine_could_not_bear(self):
+        for each in (".", "\N{GRINNING FACE}", "x.", "'"):
+            (once,) = self.spoken(f"<Speak>{(each * 500)[:500]}</Speak>")
+            self.assertEqual([len(word.replace("\\'", "'")) for word in once.split()], [100] * 5)
+            argument = self.command(f"<GetDigits><Speak>{each * 500}</Speak></GetDigits>").arg
+            self.assertNotRegex(
+                argument.partition("say:")[2].partition("' '")[0], r"[^ \\!~]{105}"
+            )  # `say:` before it
+
     def test_have_pieces_in_a_prompt_as_well(self):
         argument = self.command(f"<GetDigits><Speak>{self.SENTENCE * 30}</Speak></GetDigits>").arg
         self.assertEqual(argument.count("!say:It was"), 2)
@@ -287,7 +296,8 @@ class Texts(Verbs):
         found = sounds.pieces(text)
         self.assertEqual("".join(found).replace(" ", ""), text.replace(" ", ""))
         self.assertTrue(all(len(each) <= sounds.MOST_SPOKEN for each in found))
-        if not re.search(f"[^ ]{{{sounds.MOST_SPOKEN}}}", text):  # no word so long that it must be cut
+        self.assertEqual(re.findall(rf"\S{{{sounds.MOST_UNBROKEN + 1}}}", " ".join(found)), [])
+        if not re.search(rf"\S{{{sounds.MOST_UNBROKEN + 1}}}", text):  # no word so long that it must be cut
             self.assertEqual(" ".join(found).split(), text.split())
 
 

@@ -20,6 +20,9 @@ MOST_ITEMS = 100
 MOST_SPOKEN = 1000
 """Characters that an engine is given at once.  flite took 65 KB of memory for each of them, all before the first was
 heard, and was not to be broken off: 20,000 took 1.3 GB, and the channel stayed for 18 s after its hangup (1.10.12)."""
+MOST_UNBROKEN = 100
+"""Characters without a blank that an engine is given.  400 dots, 600 emoji or 1000 accented letters in a row ended
+FreeSWITCH with all its calls: flite goes through a word recursively, and the stack of a channel is small (1.10.12)."""
 SILENCE = "silence_stream://"
 BEEP = "tone_stream://%(300,200,700)"
 
@@ -30,6 +33,7 @@ _STREAMS = re.compile(
 )
 _KIND = re.compile(r"(?i)\.(?:\w*_(?:stream|string)|vlc|https?|shout)$")
 """Endings that have FreeSWITCH take a name for a stream of that kind: `x.tone_stream` was one; tried."""
+_UNBROKEN = re.compile(rf"\S{{{MOST_UNBROKEN}}}(?=\S)")
 _NOT_IN_COMMANDS = re.compile(r"[\s'\"\\^`$|{}]")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,199}")
 _FOLDER = re.compile(r"/[A-Za-z0-9_.@/-]{0,400}")
@@ -86,6 +90,7 @@ def joined(several: Sequence[str]) -> tuple[str, str]:
 
 def pieces(text: str) -> tuple[str, ...]:
     """A text to be spoken, cut where a sentence or a word ends so that no piece is too much for an engine."""
+    text = _UNBROKEN.sub(r"\g<0> ", text)
     found = []
     start = 0
     while len(text) - start > MOST_SPOKEN:
