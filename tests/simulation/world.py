@@ -550,13 +550,17 @@ class SimulatedWorld(EmulatedWorld):
         for uuid in revive:  # shortly before its limit, when the switch's own must have been set anew
             ahead = self._limit(self.switch.channels[uuid]) - 3 - self.clock.seconds()
             if 20 < ahead < 300:
-                self.clock.callLater(ahead, self.die, "with a revived channel", 60.0)
+                self.clock.callLater(ahead, self._die_with, uuid)
         self.note(f"FreeSWITCH restarts and revives {[each[:8] for each in revive]}")
         for uuid, channel in self.switch.channels.items():
             if uuid not in revive:
                 self.gone[uuid] = channel
         self.restarted = True
         self.switch.restart(revive=revive)
+
+    def _die_with(self, uuid: str) -> None:
+        if uuid in self.switch.channels:  # else the story may be over, and would end without a server
+            self.die("with a revived channel", 60.0)
 
     def _limit(self, channel: Channel) -> float:
         """When an answered channel must end at the latest; 0 if its call is not on record."""
