@@ -59,7 +59,7 @@ from plivotx.policies import Policy
 from plivotx.policies.call_back import MOST_RETRIED, backoff, call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
-from plivotx.policies.run_script import MAX_IDLE, run_script
+from plivotx.policies.run_script import MAX_IDLE, MIN_READ, run_script
 from plivotx.projections.call import Call, channel_uuid, evolve
 from plivotx.restxml.script import (
     Again,
@@ -762,7 +762,7 @@ class Outcomes(SynchronousTestCase):
         self.begin(body, Config(default_http_method="GET"))
         self.assertEqual([each.method for each in self.due(FetchDocument)], ["GET"])
 
-    def circle(self, body: Callable[[Caller], Steps], config: Config = CONFIG) -> int:
+    def circle(self, body: Callable[[Caller], Steps], config: Config = CONFIG, length: int = 0) -> int:
         """How many documents there were until the script ended."""
         self.begin(body, config)
         while not self.call.script.end:
@@ -770,7 +770,7 @@ class Outcomes(SynchronousTestCase):
                 self.start(step)
                 self.tell(StepEnded(key=step.step))
             number = self.call.script.number
-            self.tell(DocumentFetched(number=number, body="<Response><Odd/></Response>"))
+            self.tell(DocumentFetched(number=number, body="<Response><Odd/></Response>" + " " * length))
         return self.call.script.number
 
     def test_documents_that_only_lead_to_each_other_end_the_call(self) -> None:
@@ -790,6 +790,17 @@ class Outcomes(SynchronousTestCase):
 
         self.assertEqual(self.circle(body, Config(max_documents=120)), 120)
         self.assertIn("120 documents (MAX_DOCUMENTS)", self.call.script.end.complaint)
+
+    def test_all_documents_of_a_call_together_have_a_greatest_length(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from execute("playback", "x")
+            return Goto("http://app/round/")
+
+        self.assertEqual(self.circle(body, length=250_000), 1 + -(-MIN_READ // 250_028))
+        end = self.call.script.end
+        self.assertEqual((end.cause, end.fault), ("PROTOCOL_ERROR", True))
+        self.assertIn("documents of a call may have 8388608 characters in all", end.complaint)
+        self.assertEqual(self.circle(body, Config(max_documents=10_000), length=250_000), 329)
 
     def test_a_verb_may_begin_anew_and_its_keys_go_on(self) -> None:
         rounds = []

@@ -51,19 +51,26 @@ UNREADABLE = "PROTOCOL_ERROR"
 """Hangup cause when the document cannot be run, or leads nowhere."""
 MAX_IDLE = 50
 """Documents in a row that do nothing but name the next one; more are a circle."""
+MIN_READ = 8 * 1024 * 1024
+"""Characters that all documents of a call may have together, at least: all of them are kept in the log."""
+READ_EACH = 8 * 1024
+"""The same for each of MAX_DOCUMENTS, on average."""
+LONG = 16 * 1024
+"""Characters of a document that is not often kept, once it was read."""
 
 
 def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs], config: Config) -> Policy:
     """The policy; *verbs* are the known ones by name, *session* gives the parameters of a request."""
 
-    @lru_cache(maxsize=256)
-    def read(text: str) -> tuple[Verb, ...] | DocumentError:
+    def parsed(text: str) -> tuple[Verb, ...] | DocumentError:
         if not text.strip():
             return ()  # an empty answer is how applications say that there is nothing to do
         try:
             return parse(text, verbs, config)
         except DocumentError as error:
             return error
+
+    short, long = lru_cache(maxsize=256)(parsed), lru_cache(maxsize=32)(parsed)
 
     def due(call: Call) -> Iterator[Command]:
         at, script = call.attempt, call.script
@@ -78,7 +85,7 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         if script.body is None:
             yield _fetch(call)
             return
-        document = read(script.body)
+        document = (long if len(script.body) > LONG else short)(script.body)
         if isinstance(document, DocumentError):
             why = f"document {script.number}, {_source(call)}: {document}"
             yield _decide(call, ScriptEnded(cause=UNREADABLE, why=why, fault=True))
@@ -186,6 +193,10 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             why = (
                 f"{where}, and {config.max_documents} documents (MAX_DOCUMENTS) are all that a call may have"
             )
+            return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
+        most = max(MIN_READ, READ_EACH * config.max_documents)
+        if script.read >= most:
+            why = f"{where}, and the documents of a call may have {most} characters in all"
             return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
         if script.idle >= MAX_IDLE:
             why = f"{where}, and nothing was done in the last {MAX_IDLE} documents: they go round in circles"

@@ -124,6 +124,8 @@ class Script(msgspec.Struct, frozen=True):
     """How many steps its earlier rounds had."""
     idle: int = 0
     """How many documents in a row redirected without anything having been run on the channel."""
+    read: int = 0
+    """Characters of this document and all before it."""
     end: ScriptEnded | None = None
 
 
@@ -324,7 +326,7 @@ def _document_fetched(call: Call, event: DocumentFetched) -> _Fields:
     script = call.script
     if event.number != script.number or script.body is not None or script.end:
         return {}
-    return _script(call, body=event.body)
+    return _script(call, body=event.body, read=script.read + len(event.body))
 
 
 def _document_failed(call: Call, event: DocumentFailed) -> _Fields:
@@ -366,7 +368,8 @@ def _redirected(call: Call, event: Redirected) -> _Fields:
     script = call.script
     if event.document != script.number or script.body is None or script.end:
         return {}
-    return {"script": Script(number=script.number + 1, source=event, idle=script.idle + 1)}
+    following = Script(number=script.number + 1, source=event, idle=script.idle + 1, read=script.read)
+    return {"script": following}
 
 
 def _script_ended(call: Call, event: ScriptEnded) -> _Fields:
