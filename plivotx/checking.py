@@ -7,9 +7,10 @@ from pathlib import Path
 from OpenSSL import SSL, crypto
 from twisted.internet.ssl import Certificate, CertificateOptions
 
-from plivotx import config as configuration
+from plivotx import config_file
 from plivotx import plugins as plugin_loader
-from plivotx.config import ConfigError, Loaded, without_credentials
+from plivotx.config import ConfigError, without_credentials
+from plivotx.config_file import Loaded
 from plivotx.handlers.agent import trusted
 from plivotx.plugins import PluginError, Plugins
 
@@ -25,7 +26,7 @@ class Unusable(Exception):
 def checked(path: str | None, environ: Mapping[str, str]) -> tuple[Loaded, Plugins]:
     """Configuration and plugins, once certificates are looked at as well.  Raises Unusable with all that is wrong."""
     try:
-        loaded = configuration.load(path, environ)
+        loaded = config_file.load(path, environ)
     except ConfigError as error:
         raise Unusable(str(error).splitlines()) from error
     config, complaints = loaded.config, []

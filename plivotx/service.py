@@ -21,13 +21,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from plivotx.checking import Unusable, certificate, checked, findings
-from plivotx.config import (
-    EMULATOR,
-    Config,
-    Loaded,
-    SwitchConfig,
-    split_address,
-)
+from plivotx.config import EMULATOR, Config, SwitchConfig, split_address
+from plivotx.config_file import Loaded
 from plivotx.esl.connections import Switch
 from plivotx.handlers.agent import make_agent
 from plivotx.log.interface import Log, Unwritable

@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.config import (
-    KEYS,
     Config,
     ConfigError,
     GatewayRules,
-    Loaded,
     SwitchConfig,
-    load,
     split_address,
     within,
     without_credentials,
 )
+from plivotx.config_file import KEYS, Loaded, load
 
 # For each key: what a file may say, and what that means.
 OTHERS = {

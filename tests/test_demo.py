@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from plivotx.config import load
+from plivotx.config_file import load
 from plivotx.demo import CONFIGURATION, IMPLIED, Line, Received, Style, shown, story
 from plivotx.projections.record import iso
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx import urls
-from plivotx.config import GATEWAY_KEYS, KEYS, SWITCH_KEYS, Config, GatewayRules, Loaded, load
+from plivotx.config import Config, GatewayRules
+from plivotx.config_file import GATEWAY_KEYS, KEYS, SWITCH_KEYS, Loaded, load
 from plivotx.old_keys import SECTIONS
 from plivotx.rest import forms
 from tests.test_call_page import ALL_OF_THEM, parameters, told

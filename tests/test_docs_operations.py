@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.causes import CAUSES
 from plivotx.cli.main import make_parser
-from plivotx.config import KEYS
+from plivotx.config_file import KEYS
 from plivotx.projections.call import OUTCOME_UNKNOWN, SWITCH_RESTARTED
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PURE = (
     "plivotx.causes",
+    "plivotx.config",
     "plivotx.ini",
     "plivotx.events",
     "plivotx.commands",
@@ -154,6 +155,7 @@ class TheChecker(SynchronousTestCase):
             ("plivotx.emulator.switch", "from plivotx import config", "plivotx.config"),
             ("plivotx.emulator.switch", "from .. import config", "plivotx.config"),
             ("plivotx.causes", "import os", "os"),
+            ("plivotx.config", "from pathlib import Path", "pathlib"),
             ("plugins.mine", "from plivotx.engine import Engine", "plivotx.engine"),
             ("plugins.mine", "import plivotx", "plivotx"),
             ("plugins.mine", "import time", "time"),

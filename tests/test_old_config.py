@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from plivotx.config import KEYS, Config, ConfigError, Loaded, SwitchConfig, load
+from plivotx.config import Config, ConfigError, SwitchConfig
+from plivotx.config_file import KEYS, Loaded, load
 from plivotx.old_keys import SECTIONS
 
 OLD = """\

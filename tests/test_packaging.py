@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from plivotx.cli.main import make_parser
-from plivotx.config import load
+from plivotx.config_file import load
 from tests.test_wheel import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -29,7 +29,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, readBody
 
 from plivotx import plugins
-from plivotx.config import Config, ConfigError, Loaded, SwitchConfig
+from plivotx.config import Config, ConfigError, SwitchConfig
+from plivotx.config_file import Loaded
 from plivotx.emulator.switch import Factory
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.service import Options, PlivotxService, certificate, endpoint, findings, switches

@@ -9,9 +9,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from plivotx import config as configuration
+from plivotx import config_file, urls
 from plivotx import plugins as plugin_loader
-from plivotx import urls
 from plivotx.checking import Unusable, checked, findings
 from plivotx.cli.client import Failed, Misused, Unreachable, Wrong
 from plivotx.config import Config, ConfigError
@@ -54,7 +53,7 @@ def lint(
     a document that cannot be run, with its place; Unreachable, Misused.
     """
     try:
-        config = configuration.load(config_path, environ).config
+        config = config_file.load(config_path, environ).config
         folders = [plugin_loader.shipped(), *map(Path, (*config.plugin_path, *plugin_path))]
         verbs = plugin_loader.load(folders, config).verbs
     except (ConfigError, PluginError) as error:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from plivotx import config as configuration
+from plivotx import config_file
 from plivotx.cli import completion, text
 from plivotx.cli.client import (
     DEFAULT_URL,
@@ -29,7 +29,8 @@ from plivotx.cli.client import (
     of_config,
 )
 from plivotx.cli.following import Following, pages
-from plivotx.config import CLIENT_URL, ConfigError
+from plivotx.config import ConfigError
+from plivotx.config_file import CLIENT_URL
 
 PROGRAM = "plivotx"
 INTERRUPTED = 130
@@ -263,7 +264,7 @@ def _settings(given: argparse.Namespace, environ: Mapping[str, str]) -> Settings
     url = user = token = ""
     if given.config:
         try:
-            url, user, token = of_config(configuration.load(given.config, environ).config)
+            url, user, token = of_config(config_file.load(given.config, environ).config)
         except ConfigError as error:
             raise Misused(f"--config: {error}") from None
     url = given.url or environ.get(CLIENT_URL) or url
