@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from plivotx.config import Config, ConfigError
 from plivotx.events import CallbackDelivered, DocumentFailed, DocumentFetched
-from plivotx.handlers.agent import HEAD_BYTES, KEPT_FOR, make_agent, trusted
+from plivotx.handlers.agent import EARLY_BYTES, HEAD_BYTES, KEPT_FOR, make_agent, trusted
 from plivotx.handlers.http import Web
 from tests.test_http import Canned, Ticket, answer, callback, fetch
 
@@ -263,12 +263,48 @@ class Connections(InMemory):
         work = self.begin()
         wire = self.connect()
         wire.say(b"HTTP/1.1 200 OK\r\n")
-        most = HEAD_BYTES + 8 * LIMITS.max_document_bytes
         line = b"X: " + b"x" * 1000 + b"\r\n"
-        for _ in range(most // len(line) + 1):
+        for _ in range(HEAD_BYTES // len(line)):
             wire.say(line)
+        self.assertFalse(wire.gone)
+        wire.say(line)
+        self.assertTrue(wire.gone)
+        self.assertEqual(self.why(work), f"the headers of the answer are longer than {HEAD_BYTES} bytes")
+
+    def test_are_let_go_if_the_body_never_ends(self):
+        work = self.begin()
+        wire = self.connect()
+        wire.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        most = HEAD_BYTES + 8 * LIMITS.max_document_bytes
+        chunk = b"1;" + b"x" * 1000 + b"\r\n \r\n"
+        for _ in range(most // len(chunk) + 1):
+            wire.say(chunk)
         self.assertTrue(wire.gone)
         self.assertEqual(self.why(work), f"the answer is longer than {most} bytes, headers included")
+
+    def test_take_a_few_interim_answers_and_then_an_answer_in_whatever_pieces(self):
+        early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        for size in (1, 7, 10_000):
+            self.use(LIMITS)
+            work = self.begin()
+            wire = self.connect()
+            sent = early + answer(200, b"<Response/>")
+            for at in range(0, len(sent), size):
+                wire.say(sent[at : at + size])
+            self.assertFetched(work)
+
+    def test_are_let_go_if_nothing_but_interim_answers_comes(self):
+        head = b"HTTP/1.1 100 Continue\r\n\r\n"
+        for size in (1, 1000):
+            self.use(LIMITS)
+            work = self.begin()
+            wire = self.connect()
+            for _ in range(EARLY_BYTES // len(head * size) + 1):
+                self.assertFalse(wire.gone)
+                wire.say(head * size)
+            self.assertTrue(wire.gone)
+            why = f"more than {EARLY_BYTES} bytes have come, and no beginning of a final answer"
+            self.assertEqual(self.why(work), why)
 
     def test_take_a_document_of_full_length_that_comes_byte_by_byte(self):
         work = self.begin()

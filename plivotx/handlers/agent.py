@@ -46,6 +46,10 @@ KEPT_FOR = 30
 """Seconds for which they are: what lies between us and the application may have forgotten older ones."""
 HEAD_BYTES = 65_536
 """Room for the status and the headers of an answer."""
+EARLY_BYTES = 4096
+"""Room for interim answers (RFC 9110, section 15.2: ``100 Continue`` and its like), which all are passed over."""
+_FINAL = re.compile(rb"(?:\A|\n\r?\n)HTTP/\S* [2-9]")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _TUNNEL_BYTES = 16_384
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2[0-9]{2}(?: |\r|$)")
@@ -227,6 +231,7 @@ class _Connection(ProtocolWrapper):
         self._waiting: IDelayedCall | None = None
         self._most = HEAD_BYTES + 8 * factory.config.max_document_bytes  # a body may come byte by byte
         self._read = 0
+        self._head: bytearray | None = None  # until all of it has come
         self._why: Failure | None = None
 
     def makeConnection(self, transport: Any) -> None:
@@ -251,15 +256,35 @@ class _Connection(ProtocolWrapper):
             limit = self.factory.config.http_first_byte_timeout
             why = f"no beginning of an answer within {limit:g} s (HTTP_FIRST_BYTE_TIMEOUT)"
             self._read = 0
+            self._head = bytearray()
             self._waiting = self.factory.clock.callLater(limit, self._fail, TimeoutError(why))
 
     def dataReceived(self, data: bytes) -> None:
         self._wait_no_more()
         self._read += len(data)
-        if self._read > self._most:
-            self._fail(ValueError(f"the answer is longer than {self._most} bytes, headers included"))
+        why = self._too_long(data)
+        if why:
+            self._fail(ValueError(why))
         elif self._why is None:
             super().dataReceived(data)
+
+    def _too_long(self, data: bytes) -> str:
+        """What has become too long with *data*; empty if nothing has."""
+        if self._read > self._most:
+            return f"the answer is longer than {self._most} bytes, headers included"
+        if self._head is None:
+            return ""
+        self._head += data
+        final = _FINAL.search(self._head)
+        begin = final.start() if final else len(self._head)
+        if begin > EARLY_BYTES:
+            return f"more than {EARLY_BYTES} bytes have come, and no beginning of a final answer"
+        end = _HEAD_END.search(self._head, final.end()) if final else None
+        if (end.end() if end else len(self._head)) - begin > HEAD_BYTES:
+            return f"the headers of the answer are longer than {HEAD_BYTES} bytes"
+        if end:
+            self._head = None
+        return ""
 
     def loseConnection(self) -> None:
         super().loseConnection()
