@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -534,6 +534,39 @@ class Limits(OverBytes):
             self.assertFalse(self.transport.connected)
 
 
+class NothingMore(OverBytes):
+    """A client closes its own side."""
+
+    REQUEST = b"POST /v0.1/Call/ HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+    def setUp(self):
+        super().setUp()
+        self.waiting = []
+        self.accept.answer = lambda: self.waiting.append(Deferred()) or self.waiting[-1]
+
+    def test_and_is_answered_all_that_it_has_asked(self):
+        self.send(self.REQUEST, self.REQUEST)
+        self.protocol.readConnectionLost()
+        self.waiting[0].callback(1)
+        self.assertTrue(self.transport.connected)
+        self.waiting[1].callback(1)
+        self.assertFalse(self.transport.connected)
+        self.assertEqual([status for status, _, _ in self.answers()], [200, 200])
+
+    def test_and_what_is_not_there_as_a_whole_does_not_count(self):
+        for asked in (b"", b"POST /v0.1/", self.REQUEST[:-1]):
+            self.connect()
+            self.send(asked)
+            self.protocol.readConnectionLost()
+            self.assertFalse(self.transport.connected)
+        self.connect()
+        self.send(self.REQUEST, self.REQUEST[:-1])
+        self.protocol.readConnectionLost()
+        self.waiting[0].callback(1)
+        self.assertFalse(self.transport.connected)
+        self.assertEqual(len(self.accept.accepted), 1)
+
+
 class TheAccessLog(OverBytes):
     def test_has_the_date_of_the_wall_clock_whatever_clock_the_reactor_runs_on(self):
         lines = []
@@ -565,7 +598,9 @@ class OverSockets(TestCase):
     timeout = 10
 
     async def setUp(self):
-        self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site(api()))
+        self.recorder = Recorder()
+        served = site(api(accept=self.recorder))
+        self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(served)
         self.number = self.port.getHost().port
         self.pool = HTTPConnectionPool(reactor)
         self.client = HTTPClient(Agent(reactor, pool=self.pool))
@@ -609,6 +644,31 @@ class OverSockets(TestCase):
         endless = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.number), Endless())
         await endless.gone
         self.assertEqual(await self.post(FORM), (200, EXECUTED))
+
+    async def test_a_client_that_only_closes_its_own_side_is_answered(self):
+        class Closing(Protocol):
+            """Sends its request, and that it sends no more."""
+
+            def connectionMade(self):
+                self.data, self.gone = b"", Deferred()
+                length = (
+                    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n"
+                    % len(BODY)
+                )
+                self.transport.write(b"POST /v0.1/Call/ HTTP/1.1\r\nHost: a\r\n" + length + BODY)
+                self.transport.loseWriteConnection()
+
+            def dataReceived(self, data):
+                self.data += data
+
+            def connectionLost(self, reason):
+                self.gone.callback(None)
+
+        self.recorder.answer = lambda: deferLater(reactor, 0.05, lambda: 1)
+        closing = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.number), Closing())
+        await closing.gone
+        self.assertIn(b"200 OK", closing.data)
+        self.assertIn(UUID.encode(), closing.data)
 
     async def test_a_form_with_files_is_read(self):
         self.assertEqual(await self.post(FORM, files={"a": ("a.txt", b"x")}), (200, EXECUTED))

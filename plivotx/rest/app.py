@@ -21,14 +21,14 @@ from uuid import UUID, uuid5
 import multipart
 from klein import Klein
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import HTTPChannel, Request, combinedLogFormatter, datetimeToLogString
 from twisted.web.iweb import IAccessLogFormatter
 from werkzeug.exceptions import HTTPException
-from zope.interface import provider
+from zope.interface import implementer, provider
 
 from plivotx.config import Config, within
 from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
@@ -393,6 +393,8 @@ def _json(request: Request, answer: dict[str, Any], status: int = 200) -> bytes:
 class _Request(server.Request):
     """Leaves the body alone, which is for `fields` to read, but limits it while it comes in."""
 
+    whole = False
+    """Whether all of it has come."""
     _size = 0
     _cut_off = False
 
@@ -415,6 +417,7 @@ class _Request(server.Request):
         if self._cut_off:
             return
         assert self.content is not None
+        self.whole = True
         self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path = path.partition(b"?")[0]
@@ -452,10 +455,16 @@ class _Request(server.Request):
         self.channel.loseConnection()
 
 
+@implementer(IHalfCloseableProtocol)
 class _Channel(HTTPChannel):
-    """Counts the time-out for a whole request: for Twisted it begins anew with each byte, and so never ends."""
+    """What a connection needs beyond Twisted's.
+
+    The time-out counts for a whole request: for Twisted it begins anew with each byte, and so never ends.  A client
+    that closes its own side alone is answered what it has asked; with TLS there is no such thing.
+    """
 
     _coming = False
+    _no_more = False
 
     def resetTimeout(self) -> None:
         """Something has come."""
@@ -467,6 +476,25 @@ class _Channel(HTTPChannel):
         """A request has come as a whole, or was answered."""
         self._coming = False
         return super().setTimeout(period)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def readConnectionLost(self) -> None:
+        """Nothing more will come."""
+        self._no_more = True
+        self._end()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more can be said."""
+        self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
+
+    def requestDone(self, request: Request) -> None:
+        """An answer is complete; the next request that has come is begun."""
+        super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted's
+        self._end()
+
+    def _end(self) -> None:
+        """Close, if nothing more comes and nothing that has come is without its answer."""
+        if self._no_more and not any(each.whole for each in self.requests):
+            self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
 
 
 def _is_utf8(data: bytes) -> bool:
