@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SCRIPTS = sorted(path for path in [*(ROOT / "script").iterdir(), ROOT / ".ci" / "run"] if path.is_file())
-OURS = re.compile(r"(?:plivotx|plugins|tests|script|conf|docs|twisted|\.ci)/[\w./-]*")
+OURS = re.compile(r"(?:plivotx|plugins|tests|benchmarks|script|conf|docs|twisted|\.ci)/[\w./-]*")
 
 
 def read(path):
@@ -53,6 +53,11 @@ class Scripts(SynchronousTestCase):
             self.assertRegex(first, r"^#!/bin/(ba)?sh$", script.name)
             self.assertRegex(second, r"^# [A-Z].{20,}", script.name)
             self.assertTrue(os.access(script, os.X_OK), script.name)
+
+    def test_are_named_where_people_look_for_them(self):
+        pages = read(ROOT / "README.md") + read(ROOT / "CONTRIBUTING.md")
+        for script in SCRIPTS:
+            self.assertRegex(pages, rf"(?m)(?:^|`){script.relative_to(ROOT)}\b", script.name)
 
     def test_are_good_shell(self):
         for script in SCRIPTS:

@@ -3,7 +3,7 @@
 Refused parameters are answered with status 200 and ``Success: false``, as the clients of this API
 expect.  401 stands for wrong credentials or a wrong address, 404 for a call that is not on record, 413 for a
 body that is too large, 503 for a log that cannot be written or read now: nothing was accepted, try again.
-Every answer is a JSON object.
+Every answer is a JSON object, but for that of ``/`` and for a body that is cut off while it comes.
 """
 
 import hmac
