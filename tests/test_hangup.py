@@ -202,6 +202,17 @@ class Faults(TestCase):
         self.assertEqual((row.open, row.columns["cause"]), (False, ended.cause))
         self.assertEqual(await self.hang_up(RequestUUID=call), FAILED)
 
+    async def test_a_cause_on_record_that_no_switch_knows_hangs_up_all_the_same(self):
+        world = self.world
+        for cause in ("NO SUCH\nCAUSE", "SO_LONG" * 1000, "NO_SUCH_CAUSE"):
+            world.application.received.clear()
+            call = await world.call("3")
+            await world.recorded(call, ChannelRang)
+            world.process.log.append(call, [HangupRequested(cause=cause)])
+            await world.closed(call, 3)
+            self.assertEqual((await world.told("hangup"))["HangupCause"], "NORMAL_CLEARING")
+        self.nothing_is_left()
+
     async def test_a_log_that_cannot_be_written_answers_503_and_changes_nothing(self):
         world = self.world
         call = await world.call("3")

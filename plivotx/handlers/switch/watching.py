@@ -10,6 +10,7 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from plivotx.causes import CAUSES
 from plivotx.commands import HangUp, Watch
 from plivotx.engine import Ticket
 from plivotx.esl import dialstring, translate
@@ -28,6 +29,8 @@ KILL_AGAIN = 5.0
 """Seconds after which a channel that was to be hung up is hung up again."""
 KILL_SOON = 0.2
 """The same for a channel that the switch has not made yet."""
+UNKNOWN_CAUSE = "NORMAL_CLEARING"
+"""What a channel is hung up with where what is on record is no cause: FreeSWITCH takes a word so, but not all texts."""
 GRACE = 60.0
 """Seconds beyond the switch's own limits after which a channel must be gone, reachable or not."""
 
@@ -129,12 +132,21 @@ class Watching:
         """Kill the channel, again and again, until its end is on record."""
         if self._dialling.call_off(command.channel):
             return (JobFailed(channel=command.channel, cause=command.cause, dialled=False),)
+        cause = command.cause
+        if cause.upper() not in CAUSES:
+            log.warn(
+                "{channel} is hung up with {other}: no switch knows {cause!r}",
+                channel=command.channel,
+                other=UNKNOWN_CAUSE,
+                cause=cause[:80],
+            )
+            cause = UNKNOWN_CAUSE
         switch = self._board.switches.get(command.switch)
         while switch is not None:
             await switch.when_up()
             again = KILL_AGAIN
             try:
-                reply = await switch.api(f"uuid_kill {command.channel} {command.cause}")
+                reply = await switch.api(f"uuid_kill {command.channel} {cause}")
                 if not reply.ok and self._to_come(switch, command.channel):
                     again = KILL_SOON
                 elif not reply.ok:
