@@ -28,6 +28,9 @@ from plivotx.restxml.script import MISTAKES, Verb
 
 log = Logger()
 
+AT_START = (Exception, SystemExit, GeneratorExit)
+"""The same as MISTAKES while plugins are loaded: the reactor does not run yet, and Ctrl-C is an exception still."""
+
 
 class PluginError(Exception):
     """A plugin cannot be loaded; says which file, where in it, and why."""
@@ -87,7 +90,7 @@ def _verbs(hooks: Sequence[pluggy.HookImpl]) -> dict[str, type[Verb]]:
         try:
             offers: Any = hook.function()
             offered = tuple(offers)
-        except MISTAKES as error:
+        except AT_START as error:
             raise _refusal(path, error) from error
         for verb in offered:
             if not (isinstance(verb, type) and issubclass(verb, Verb)):
@@ -142,7 +145,7 @@ def _register(manager: pluggy.PluginManager, path: Path) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{_culprit(module, path)}: {error}") from error
-    except MISTAKES as error:
+    except AT_START as error:
         raise _refusal(str(path), error) from error
 
 

@@ -209,11 +209,13 @@ class OneThatRaisesWhileItWorks(Loading):
         self.lines.append(message.format(**values))
 
     def test_is_logged_by_name_and_the_others_are_told(self):
-        path = self.told(
-            HOOK
-            + "def callbacks(call):\n    raise SystemExit\n\n@hookimpl\ndef session(call):\n    yield 1 / 0\n"
-        )
-        self.assertEqual(self.lines, [f"plugin {path} raised"] * 2)
+        for what in ("SystemExit", "KeyboardInterrupt"):
+            self.lines.clear()
+            path = self.told(
+                HOOK
+                + f"def callbacks(call):\n    raise {what}\n\n@hookimpl\ndef session(call):\n    yield 1 / 0\n"
+            )
+            self.assertEqual(self.lines, [f"plugin {path} raised"] * 2)
 
     def test_or_gives_what_was_not_asked_for(self):
         for answer in ("['ring']", "None", "7", "[None]", "[('a', 1)]", "[('a', 'b', 'c')]"):

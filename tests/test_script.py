@@ -318,9 +318,21 @@ class AVerbThatGoesWrong(SynchronousTestCase):
         def gone():
             raise GeneratorExit
 
+        def interrupted():
+            yield from execute("playback")
+            raise KeyboardInterrupt
+
+        class Other(BaseException):
+            pass
+
+        def odd():
+            raise Other("base")
+
         self.changed(at_once, "Odd raised ValueError('at once')")
         self.changed(leaving, "Odd raised SystemExit('bye')", [ended(1)])
         self.changed(gone, "Odd raised GeneratorExit()")
+        self.changed(interrupted, "Odd raised KeyboardInterrupt()", [ended(1)])
+        self.changed(odd, "Odd raised Other('base')")
         self.changed(later, "Odd raised ValueError('later')", [ended(1)])
 
     def test_waits_for_nothing(self):

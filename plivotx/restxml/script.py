@@ -138,9 +138,12 @@ class Again(msgspec.Struct, frozen=True):
 
 
 _CAUSE = re.compile(r"[A-Za-z0-9_]{1,64}")
-"""What FreeSWITCH can be told to hang up with; one that it does not know counts as NONE there."""
-MISTAKES = (Exception, SystemExit, GeneratorExit)
-"""Whatever a plugin raises is its own mistake, `sys.exit` included, and must not leave a call standing still."""
+"""What a verb may end the call with; one that FreeSWITCH does not know counts as NORMAL_CLEARING there."""
+MISTAKES = BaseException
+"""Whatever a plugin raises is its own mistake, `sys.exit` included, and must not leave a call standing still.
+
+An operator's Ctrl-C does not come this way: while the reactor runs it is told by a signal.
+"""
 MAX_AT_ONCE = 100
 """Steps of a verb that have begun and not ended: each event of the call has all of them looked at."""
 MAX_STEPS = 10_000
