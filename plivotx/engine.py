@@ -227,10 +227,6 @@ class Engine:
         live = self._live.get(stream)
         return live.call if live else None
 
-    def open_calls(self) -> Iterator[Call]:
-        """The open calls, in no order."""
-        return (live.call for live in list(self._live.values()))
-
     def request(self, event: CallRequested) -> Deferred[int]:
         """Record a new call; fires once it is durable.  Fails with `Conflict` or `Unwritable`."""
         return self._log.append(event.request_uuid, [event], expected=0)

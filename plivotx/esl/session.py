@@ -117,13 +117,9 @@ class Session:
         """
         return self.command(f"auth {self._password}")
 
-    def events_json(self, names: Sequence[str], subclasses: Sequence[str] = ()) -> bytes:
-        """Subscribe to events by name, and to those of the class CUSTOM by their *subclasses*.
-
-        What follows the word CUSTOM is a subclass, so it comes last (recorded: in_event_json).
-        """
-        words = [*names, *(("CUSTOM", *subclasses) if subclasses else ())]
-        return self.command(" ".join(["event json", *map(_word, words)]))
+    def events_json(self, names: Sequence[str]) -> bytes:
+        """Subscribe to events by name."""
+        return self.command(" ".join(["event json", *map(_word, names)]))
 
     def filter_(self, header: str, value: str) -> bytes:
         """Let pass only events whose *header* is *value*, or that another filter lets pass.
@@ -148,23 +144,15 @@ class Session:
         """
         return self.command(f"bgapi {text}", [("Job-UUID", _word(job))])
 
-    def execute(self, uuid: str, app: str, arg: str = "", event_uuid: str = "") -> bytes:
-        """Queue an application on a channel, behind those queued before it.
-
-        *event_uuid* comes back as Application-UUID in CHANNEL_EXECUTE and CHANNEL_EXECUTE_COMPLETE.
-        The reply says only whether there is such a channel.  The argument travels in the body, where
-        nothing looks for line ends or words in it (recorded: priv_reload_words, out_event_lock).
-        """
-        data = _execute(uuid, app, arg, event_uuid)
-        self.awaited += 1
-        return data
-
     def step(self, uuid: str, key: str, app: str, arg: str = "") -> bytes:
-        """Queue an application between two marks; three replies.
+        """Queue an application on a channel, between two marks and behind those queued before it; three replies.
 
         The variable plivotx_step is *key* from just before the application starts, plivotx_done from
         just after its end, because nothing else that a channel shows tells an application that runs
-        from one that ended.  *key* is letters, digits and ``._/-``: `set` expands its argument.
+        from one that ended.  *key* is letters, digits and ``._/-``: `set` expands its argument.  It comes
+        back as Application-UUID in CHANNEL_EXECUTE and CHANNEL_EXECUTE_COMPLETE; a reply says only whether
+        there is such a channel.  The argument travels in the body, where nothing looks for line ends or
+        words in it (recorded: priv_reload_words, out_event_lock).
         """
         if not _KEY.fullmatch(key):
             raise BadCommand(f"a step's key can't be {key[:80]!r}")

@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 
 from plivotx.config import Config, GatewayRules
 from plivotx.emulator.channel import Channel
-from plivotx.events import CallbackGivenUp, CallClosed, Event
+from plivotx.events import CallbackGivenUp
 from plivotx.log.interface import Recorded
 from plivotx.log.memory import MemoryLog
 from plivotx.testing import APPLICATION, WALL, Answer, EmulatedWorld, Mortal, Received
@@ -657,13 +657,3 @@ class SimulatedWorld(EmulatedWorld):
         end = self.clock.seconds() + 5
         while self.clock.seconds() < end or (self.clock.seconds() < end + 60 and not self.over()):
             self.advance(end + 60)
-
-    def events_of(self, stream: str) -> list[Event]:
-        return self.events(stream)
-
-    def closed_streams(self) -> list[str]:
-        return [
-            stream
-            for stream, recorded in self.disk.streams.items()
-            if any(isinstance(each.event, CallClosed) for each in recorded)
-        ]
