@@ -59,7 +59,7 @@ class Bare:
         pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = KEPT
         pool.retryAutomatically = False
-        self._agent = Agent(reactor, pool)
+        self._agent = Agent(reactor, pool=pool)
 
     @app.route("/v0.1/Call/", methods=["POST"], strict_slashes=False)
     def call(self, request: Request) -> bytes:
