@@ -596,6 +596,17 @@ class Sessions(unittest.TestCase):
         self.assertNotIn("Unique-ID: 00000000-0000-4000", data)
         self.assertIn("+OK filter added. [X]=[/(/]", world.say("filter X /(/"))
 
+    def test_a_filter_that_keeps_out_is_compared_as_a_whole(self):
+        world = self.world
+        world.say("event plain CHANNEL_CREATE CHANNEL_ANSWER CHANNEL_PARK")
+        for filter_ in ("Unique-ID /^.{14}5/", "event-name -channel_answer", "Event-Name -/PARK/"):
+            self.assertIn("+OK filter added", world.say(f"filter {filter_}"))
+        world.call(uuid="00000000-0000-5000-8000-000000000001")
+        world.run(20)
+        data = world.client.data.decode() + world.all.decode()
+        for name, passes in (("CREATE", True), ("ANSWER", False), ("PARK", True)):
+            self.assertEqual(f"Event-Name: CHANNEL_{name}" in data, passes, name)
+
     def test_heartbeats_every_20_seconds(self):
         self.world.say("event plain HEARTBEAT")
         self.world.run(61)

@@ -157,7 +157,7 @@ def _plain_line(name: str, value: str) -> str:
 class Event:
     """One event: its name, its headers in order, perhaps a body."""
 
-    __slots__ = ("_index", "_rendered", "body", "headers", "name", "subclass")
+    __slots__ = ("_rendered", "body", "headers", "name", "subclass")
 
     def __init__(self, name: str, headers: Headers, body: bytes | None = None, subclass: str = "") -> None:
         self.name = name
@@ -165,13 +165,11 @@ class Event:
         self.body = body
         self.subclass = subclass
         self._rendered: dict[str, bytes] = {}
-        self._index: dict[str, str] | None = None
 
     def get(self, name: str) -> str | None:
         """The first value of a header, whatever its case; None if it is not there."""
-        if self._index is None:
-            self._index = {header.lower(): value for header, value in reversed(self.headers)}
-        return self._index.get(name.lower())
+        wanted = name.lower()
+        return next((value for header, value in self.headers if header.lower() == wanted), None)
 
     def plain(self) -> bytes:
         """The event as text/event-plain without its outer head; also what `uuid_dump` answers."""

@@ -221,19 +221,15 @@ class Session(Protocol):
         return not self._filters or self._passes(event)
 
     def _passes(self, event: Event) -> bool:
-        """Filters are or-ed; a `-value` that matches keeps the event out (in_filter)."""
-        passed = False
-        for name, wanted in self._filters:
-            value = event.get(name)
-            if value is None:
-                continue
-            negative = wanted.startswith("-")
-            pattern = wanted[1:] if negative else wanted
-            if _matches(pattern, value):
-                if negative:
-                    return False
-                passed = True
-        return passed
+        """Filters are or-ed; a `-value` that matches keeps the event out (in_filter), and is no regular expression."""
+        for name, unwanted in self._filters:
+            if unwanted.startswith("-") and (event.get(name) or "").lower() == unwanted[1:].lower() != "":
+                return False
+        return any(
+            _matches(wanted, value)
+            for name, wanted in self._filters
+            if not wanted.startswith("-") and (value := event.get(name)) is not None
+        )
 
     # --- commands
 
