@@ -599,6 +599,13 @@ class Callbacks(SynchronousTestCase):
         earlier = [(f"n{number}", 2) for number in range(300 - 2 * MOST_RETRIED, 300 - MOST_RETRIED)]
         self.assertEqual(self.posts(call), [*earlier, ("ring", 1)])
 
+    def test_a_call_is_closed_when_it_has_ended_and_all_is_told_and_not_before(self):
+        told = [CallbackDelivered(key=key, attempt=1, status=200) for key in ("ring", "hangup")]
+        events = [started(), rang(), told[0], ended(), told[1]]
+        for number in range(len(events)):
+            self.assertFalse(lived(*events[:number]).closed, events[:number])
+        self.assertTrue(lived(*events).closed)
+
     def test_after_the_last_try_it_is_given_up_and_the_call_is_closed(self):
         """Defect 23 of v0.1: it tried once, and nothing told that it had failed."""
         failures = [
