@@ -35,8 +35,8 @@ from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
 from plivotx.events import CallRequested
 from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
 from plivotx.projections.record import news, record
-from plivotx.rest.forms import BadForm, Check, call_requested, hangup_wanted, misspelt
-from plivotx.rest.queries import bad, calls_wanted, cursor_text, once, record_wanted, shown
+from plivotx.rest.forms import BadForm, Check, bad, call_requested, hangup_wanted, misspelt
+from plivotx.rest.queries import calls_wanted, cursor_text, once, record_wanted, shown
 
 log = Logger()
 

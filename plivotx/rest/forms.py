@@ -51,6 +51,15 @@ class BadForm(Exception):
     """The request lacks a parameter or has one that cannot be used.  The client's fault; answered at once."""
 
 
+def bad(name: str, value: str, why: str) -> BadForm:
+    """The complaint about one parameter: its name, its value as it can stand in a log line, and the reason."""
+    return BadForm(f"{name} is not Valid: {_shown(value)} {why}")
+
+
+def _shown(value: str) -> str:
+    return ascii(value if len(value) <= 80 else value[:77] + "...")
+
+
 def misspelt(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     """Names of *fields* that mean nothing, each with the parameter that differs from it only in case."""
     known = {each.lower(): each for each in PARAMETERS}
@@ -239,9 +248,4 @@ def _seconds(fields: Mapping[str, str], name: str, at_least: int) -> int | None:
 
 
 def _bad(fields: Mapping[str, str], name: str, why: str) -> BadForm:
-    """The complaint about one field: its name, its value as it can stand in a log line, and the reason."""
-    return BadForm(f"{name} is not Valid: {_shown(fields[name])} {why}")
-
-
-def _shown(value: str) -> str:
-    return ascii(value if len(value) <= 80 else value[:77] + "...")
+    return bad(name, fields[name], why)

@@ -11,7 +11,7 @@ from typing import Any
 from plivotx.events import Column
 from plivotx.log.interface import Cursor, Row, Wanted
 from plivotx.projections.record import LAST_SECOND, iso, seconds_between, switch_time
-from plivotx.rest.forms import BadForm
+from plivotx.rest.forms import BadForm, bad
 
 STATES = ("accepted", "dialling", "ringing", "in-progress", "completed", "closed")
 DEFAULT_LIMIT = 100
@@ -29,12 +29,6 @@ def once(pairs: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, st
             raise bad(name, value, "comes twice")
         found[name] = value
     return {name: value for name, value in found.items() if value}
-
-
-def bad(name: str, value: str, why: str) -> BadForm:
-    """The complaint about one parameter: its name, its value as it can stand in a log line, and the reason."""
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    return BadForm(f"{name} is not Valid: {shown!a} {why}")
 
 
 def calls_wanted(pairs: Iterable[tuple[str, str]]) -> tuple[Wanted, int]:
