@@ -416,6 +416,20 @@ class OverTheNetwork(Case):
         self.replies(200, b" " * (Config().max_document_bytes + 1))
         self.assertIn("MAX_DOCUMENT_BYTES", self.run_it("lint", f"{self.url}/x", code=1)[1])
 
+    def test_lint_gives_up_a_document_that_goes_on_and_on(self):
+        over = Event()
+
+        def trickle(handler):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not over.wait(0.01):
+                    handler.wfile.write(b" ")
+
+        self.server.reply = trickle
+        _, err = self.run_it("lint", f"{self.url}/x", "--timeout", "0.2", code=3)
+        over.set()
+        self.assertIn("cannot be reached: no whole answer within 0.2 s", err)
+
 
 class Lint(Case):
     def document(self, text):

@@ -2,8 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -94,7 +97,7 @@ def _body(source: str, method: str, params: Mapping[str, str], timeout: float, c
     most = config.max_document_bytes
     try:
         if source.startswith(("http://", "https://")):
-            body = _requested(source, method, params, timeout, most)
+            body = _in_time(partial(_requested, source, method, params, timeout, most), source, timeout)
         elif source == "-":
             body = sys.stdin.buffer.read(most + 1)
         else:
@@ -105,6 +108,23 @@ def _body(source: str, method: str, params: Mapping[str, str], timeout: float, c
     if len(body) > most:
         raise Failed(f"{source}: longer than {most} bytes (MAX_DOCUMENT_BYTES)")
     return body
+
+
+def _in_time(request: Callable[[], bytes], url: str, seconds: float) -> bytes:
+    """What *request* gives or raises; Unreachable after *seconds*, for the time-out of a socket begins anew with each byte."""
+    came: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            came.set_result(request())
+        except Exception as error:
+            came.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # nobody waits for it when the program ends
+    try:
+        return came.result(seconds)
+    except TimeoutError:
+        raise Unreachable(f"{url} cannot be reached: no whole answer within {seconds:g} s") from None
 
 
 def _requested(url: str, method: str, params: Mapping[str, str], timeout: float, most: int) -> bytes:
