@@ -10,7 +10,7 @@ from twisted.internet.ssl import Certificate, CertificateOptions
 from plivotx import config_file
 from plivotx import plugins as plugin_loader
 from plivotx.config import ConfigError, without_credentials
-from plivotx.config_file import Loaded
+from plivotx.config_file import Loaded, content
 from plivotx.handlers.agent import trusted
 from plivotx.plugins import PluginError, Plugins
 
@@ -55,8 +55,7 @@ def certificate(path: str) -> CertificateOptions:
     Raises ConfigError.
     """
     try:
-        content = Path(path).read_bytes()
-        blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content, re.DOTALL)
+        blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content(path), re.DOTALL)
         own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
         (key,) = [
             crypto.load_privatekey(crypto.FILETYPE_PEM, each, b"")  # with no passphrase it would ask for one

@@ -39,6 +39,8 @@ SWITCH_KEYS = ("address", "password")
 GATEWAY_KEYS = tuple(each for each in GatewayRules.__struct_fields__ if each != "prefix")
 MOST = 10**9
 """No number is larger."""
+MOST_BYTES = 4 * 1024 * 1024
+"""No file that an operator names is longer: neither a configuration nor all certificates of a system."""
 _AT_LEAST: dict[str, float] = {
     "max_call_duration": 1,
     "backstop_margin": 2,
@@ -125,8 +127,8 @@ class _Reading:
 
     def _file(self) -> None:
         try:
-            text = Path(str(self.path)).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeError) as error:
+            text = content(str(self.path)).decode("utf-8-sig")
+        except (OSError, ValueError) as error:
             self.complaints.append(f"{self.path}: {error}")
             return
         seen: dict[str, int] = {}
@@ -330,13 +332,22 @@ def _contradictions(config: Config) -> Iterable[tuple[str, str]]:
 def _no_certificate(path: str) -> str:
     """Why this file cannot be one with a certificate and its key; empty if it can."""
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
+        found = content(path)
+    except (OSError, ValueError) as error:
         return f"cannot be read: {error}"
     for kind in (b"CERTIFICATE", b"PRIVATE KEY"):
-        if not re.search(rb"-----BEGIN [A-Z ]*" + kind + rb"-----", content):
+        if not re.search(rb"-----BEGIN [A-Z ]*" + kind + rb"-----", found):
             return f"{path} holds no {kind.decode()}"
     return ""
+
+
+def content(path: str) -> bytes:
+    """All of a file that an operator named; raises OSError, and ValueError for one that has no end (/dev/zero)."""
+    with Path(path).open("rb") as file:
+        found = file.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise ValueError(f"is longer than {MOST_BYTES} bytes")
+    return found
 
 
 # -- one value ---------------------------------------------------------------------------------------------

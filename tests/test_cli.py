@@ -1058,6 +1058,29 @@ class TheProgram(SynchronousTestCase):
             **more,
         )
 
+    def test_says_so_where_it_can_say_nothing_or_hear_nothing(self):
+        for closed, words, code, why in (
+            (1, ("check",), 1, "standard output is closed"),
+            (1, ("call", "--from", "1"), 1, "standard output is closed"),
+            (0, ("lint", "-"), 2, "standard input is closed"),
+        ):
+            ran = self.ran(*words, preexec_fn=lambda closed=closed: os.close(closed))
+            self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (code, "", f"plivotx: {why}\n"))
+        ran = self.ran("lint", "-", input="no document", preexec_fn=lambda: os.close(2))
+        self.assertEqual(ran.returncode, 1)
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            ran = subprocess.run(
+                [sys.executable, "-m", "plivotx.cli", "completion", "bash"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+                cwd=ROOT,
+            )
+        why = "plivotx: standard output cannot be written: No space left on device\n"
+        self.assertEqual((ran.returncode, ran.stderr), (1, why))
+
     def test_says_what_it_can_do_and_its_version(self):
         shown = self.ran("--help")
         self.assertEqual((shown.returncode, shown.stderr), (0, ""))

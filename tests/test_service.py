@@ -30,7 +30,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, readBody
 
 from plivotx import plugins
 from plivotx.config import Config, ConfigError, SwitchConfig
-from plivotx.config_file import Loaded
+from plivotx.config_file import Loaded, load
 from plivotx.emulator.switch import Factory
 from plivotx.emulator.switch import Switch as Emulated
 from plivotx.service import Options, PlivotxService, certificate, endpoint, findings, switches
@@ -244,6 +244,15 @@ class Checking(SynchronousTestCase):
         code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /nowhere.pem\n")
         why = "HTTP_CA_FILE = '/nowhere.pem': No such file or directory"
         self.assertEqual((code, err), (1, ["plivotx cannot start:", why]))
+
+    def test_reads_no_file_that_has_no_end(self):
+        why = "is longer than 4194304 bytes"
+        error = self.assertRaises(ConfigError, load, "/dev/zero", {})
+        self.assertEqual(str(error), f"/dev/zero: {why}")
+        code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /dev/zero\n")
+        self.assertEqual((code, err[1:]), (1, [f"HTTP_CA_FILE = '/dev/zero': {why}"]))
+        code, _, err = self.check("[plivotx]\nSSL = true\nSSL_CERT = /dev/zero\n")
+        self.assertEqual((code, err[1:]), (1, [f"FILE, line 3: SSL_CERT: cannot be read: {why}"]))
 
     def test_says_so_where_nothing_was_configured(self):
         self.assertEqual(

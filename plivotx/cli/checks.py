@@ -99,6 +99,8 @@ def _body(source: str, method: str, params: Mapping[str, str], timeout: float, c
         if source.startswith(("http://", "https://")):
             body = _in_time(partial(_requested, source, method, params, timeout, most), source, timeout)
         elif source == "-":
+            if not sys.stdin:
+                raise Misused("standard input is closed")
             body = sys.stdin.buffer.read(most + 1)
         else:
             with Path(source).open("rb") as file:

@@ -8,8 +8,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from typing import Any, NoReturn, TextIO
 from urllib.parse import quote
 
@@ -478,6 +479,11 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where the terminal knows few characters
+    if not sys.stderr:  # closed: nobody wants to know
+        sys.stderr = StringIO()
+    if not sys.stdout:  # before anything is done of which nobody would hear
+        sys.stderr.write(f"{PROGRAM}: standard output is closed\n")
+        sys.exit(1)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     place = Place(os.environ, sys.stdout, sys.stderr, columns)
     try:
@@ -486,6 +492,16 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:  # `plivotx calls | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         code = 0
+    except OSError as error:  # a full disk: all else that cannot be read or reached is a Trouble
+        with suppress(OSError):
+            place.remark(f"standard output cannot be written: {error.strerror or error}")
+        _say_no_more()
+        code = 1
     sys.exit(code)
+
+
+def _say_no_more() -> None:
+    """Have Python find nothing wrong when it flushes standard output at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,6 @@ import ipaddress
 import re
 import socket
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 from OpenSSL import SSL, crypto
@@ -38,6 +37,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import directlyProvides, implementer, providedBy
 
 from plivotx.config import Config, ConfigError, split_address
+from plivotx.config_file import content
 from plivotx.waiting import within
 
 KEPT = 64
@@ -75,11 +75,13 @@ def trusted(config: Config) -> Any:
         return platformTrust()
     why = "holds no certificate (PEM)"
     try:
-        found = _CERTIFICATE.findall(Path(config.http_ca_file).read_bytes())
+        found = _CERTIFICATE.findall(content(config.http_ca_file))
         if found:
             return trustRootFromCertificates([Certificate.loadPEM(each) for each in found])
     except OSError as error:
         why = error.strerror or str(error)
+    except ValueError as error:
+        why = str(error)
     except crypto.Error:
         why = "holds a certificate that cannot be read"
     raise ConfigError(f"HTTP_CA_FILE = {config.http_ca_file!r}: {why}")
