@@ -163,8 +163,8 @@ class Every(Callbacks):
 
     def test_one_is_sent_by_the_method_of_the_configuration(self):
         state = call(STARTED, RANG, ANSWERED, GONE, ENDED)
-        for each in self.told(state, Config(default_http_method="GET")).values():
-            self.assertEqual(each.method, "GET")
+        told = self.told(state, Config(default_http_method="GET")).values()
+        self.assertEqual([each.method for each in told], ["GET", "GET"])
 
     @given(st.text(), st.text(), st.text())
     def test_one_carries_text_as_it_is(self, caller, called, account):

@@ -241,6 +241,7 @@ class Headers(InMemory):
         self.use(SAFE)
         self.outcome(callback())
         self.outcome(fetch())
+        self.assertEqual(len(self.application.received), 2)
         for number, received in enumerate(self.application.received):
             everything = f"{received.url} {received.params} {self.headers(number)}"
             self.assertNotIn("the-token", everything)

@@ -76,7 +76,10 @@ class Compose(SynchronousTestCase):
             self.assertIn((name, ":?"), [each[:2] for each in variables])
 
     def test_what_it_mounts_is_there(self):
-        for path in re.findall(r"^      - \./([^:]+):", read("compose.yaml"), re.MULTILINE):
+        mounted = re.findall(r"^      - \./([^:]+):", read("compose.yaml"), re.MULTILINE)
+        self.assertEqual(len(mounted), read("compose.yaml").count("- ./"))
+        self.assertTrue(mounted)
+        for path in mounted:
             self.assertTrue((ROOT / path).is_dir(), path)
 
 

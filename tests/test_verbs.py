@@ -88,11 +88,11 @@ class ADeathAtEveryPoint(TestCase):
             told = {each.path for each in world.application.received}
             cause = world.application.told("hangup")[-1]["HangupCause"]
             answered = next(at for at, each in enumerate(events) if isinstance(each, ChannelAnswered))
-            return range(answered, len(events) - 1), (steps, ends, told, cause), self.comparable(ran, call)
+            return range(answered, len(events) - 1), (steps, ends, told, cause), self.comparable(ran)
         finally:
             world.end()
 
-    def comparable(self, ran, call):
+    def comparable(self, ran):
         """What ran, without the name of a recording, which has the time of day in it."""
         return [(app, "" if app == "record" else arg) for app, arg in ran]
 
