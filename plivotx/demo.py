@@ -40,7 +40,17 @@ PATIENCE = 45.0
 STOPPING = 5.0
 """Seconds that the server has to stop in order."""
 CONFIGURATION = shipped().parent / "conf" / "demo.conf"
-TWISTD = "from twisted.scripts.twistd import run; run()"
+TWISTD = """\
+import os, signal, threading
+
+def end():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end, daemon=True).start()  # the demo holds the other end, and never writes
+from twisted.scripts.twistd import run
+run()
+"""
 WIDEST = 118
 """Columns of the output, if the terminal has so many."""
 BEFORE_THE_TEXT = 28

@@ -120,6 +120,18 @@ class Demo(SynchronousTestCase):
                 self.assertEqual(complaints, "the demo failed: it was told to end\n")
                 self.assertFalse(listens(port))
 
+    def test_leaves_no_server_behind_when_it_is_killed(self):
+        demo = Running(self.folder, "-m", "plivotx.demo")
+        port = int(demo.process.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0])
+        end = time.monotonic() + PATIENCE
+        while not listens(port) and time.monotonic() < end:
+            time.sleep(0.05)
+        demo.process.kill()
+        demo.process.communicate(timeout=PATIENCE)
+        while listens(port) and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertFalse(listens(port))
+
 
 class Configuration(SynchronousTestCase):
     def test_is_a_switch_without_telephones_and_a_log_of_its_own_on_loopback(self):
