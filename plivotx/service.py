@@ -6,6 +6,7 @@ gc.disable()  # what is imported is no garbage, and to look through it takes a f
 
 import atexit
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -54,6 +55,22 @@ def steady(reactor: Any) -> None:
     for each, left in waiting:
         each.seconds = reactor.seconds
         each.reset(max(0.0, left))
+
+
+def pass_over_hangups(reactor: Any) -> None:
+    """Have SIGHUP be no more than a line in the log, unless it means that the terminal was closed.
+
+    Many servers read their configuration or open their log file again at that, and so it is sent to all kinds.
+    """
+    if os.isatty(0) or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        return
+
+    def say() -> None:
+        lines.warn(
+            "SIGHUP is passed over: the configuration is read at the start only, and a restart ends no call"
+        )
+
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(say))
 
 
 def open_log(config: Config, reactor: Any) -> "Deferred[Log]":
@@ -118,6 +135,7 @@ class PlivotxService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        pass_over_hangups(self._reactor)
         for each in self._loaded.warnings:
             lines.warn("{remark}", remark=each)
         for each in self._loaded.notes:

@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import io
 import os
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -89,6 +90,7 @@ class Running(TestCase):
     async def serve(self, config, warnings=(), notes=()):
         """A service that has started; what it logged is in `logged`."""
         self.logged = []
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         globalLogPublisher.addObserver(self.logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
         service = PlivotxService(Loaded(config, warnings, notes), PLUGINS, reactor)
@@ -144,6 +146,55 @@ class Running(TestCase):
             if each.get("log_namespace") == "plivotx.service" and "FILE" in formatEvent(each)
         ]
         self.assertEqual(said, [(LogLevel.warn, "{FILE}, line 2: x"), (LogLevel.info, "FILE: y")])
+
+
+class Signals(SynchronousTestCase):
+    """SIGHUP, which other servers are sent to read their configuration again."""
+
+    def ends_with(self, stdin):
+        """What a server says that gets SIGHUP and then SIGTERM, and its exit status."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PLIVOTX_")}
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from twisted.scripts.twistd import run; run()",
+                "-n",
+                "--pidfile=",
+                "plivotx",
+            ],
+            env={
+                **environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "PLIVOTX_LOG": "memory:",
+                "PLIVOTX_HTTP_ADDRESS": "127.0.0.1:0",
+            },
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        said = ""
+        for name, awaited in ((signal.SIGHUP, "plivotx serves"), (signal.SIGTERM, "SIGHUP")):
+            for line in process.stdout:
+                said += line
+                if awaited in line:
+                    break
+            process.send_signal(name)
+        return said + process.communicate(timeout=60)[0], process.returncode
+
+    def test_is_passed_over(self):
+        said, status = self.ends_with(subprocess.DEVNULL)
+        self.assertIn("#warn] SIGHUP is passed over: the configuration is read at the start only", said)
+        self.assertEqual(status, -signal.SIGTERM)
+
+    def test_ends_it_in_a_terminal_that_is_closed(self):
+        ours, its = os.openpty()
+        self.addCleanup(os.close, ours)
+        self.addCleanup(os.close, its)
+        said, status = self.ends_with(its)
+        self.assertNotIn("SIGHUP", said)
+        self.assertEqual(status, -signal.SIGHUP)
 
 
 class Wiring(SynchronousTestCase):
