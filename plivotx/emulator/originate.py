@@ -90,7 +90,7 @@ class Dialling:
         self._release()
 
     def hang_up_losers(self) -> list[Channel]:
-        """Hang up the legs that lost the race; they report their end when `finish_losers` is called."""
+        """Hang up the legs that lost the race; they report their end once the winner is under way."""
         losers = [leg for leg in self._legs if leg is not self.winner]
         for leg in losers:
             leg.watch = None
