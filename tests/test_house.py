@@ -35,6 +35,14 @@ class Pages(SynchronousTestCase):
                 if OURS.fullmatch(quoted):
                     self.assertTrue((ROOT / quoted).exists(), f"{page.name}: {quoted}")
 
+    def test_pages_that_the_program_names_are_there_or_told_of_in_contributing(self):
+        told = re.findall(r"\b[\w-]+\.md\b", read(ROOT / "CONTRIBUTING.md"))
+        known = {*told, *(each.name for each in PAGES)}
+        sources = [*(ROOT / "plivotx").rglob("*.py"), *(ROOT / "plugins").glob("*.py")]
+        named = {(each.name, page) for each in sources for page in re.findall(r"[\w-]+\.md\b", read(each))}
+        self.assertIn(("main.py", "cli.md"), named)
+        self.assertEqual([(file, page) for file, page in sorted(named) if page not in known], [])
+
     def test_every_folder_of_the_program_has_its_place_in_the_architecture(self):
         page = read(ROOT / "ARCHITECTURE.md")
         folders = [each.parent.name for each in (ROOT / "plivotx").glob("*/__init__.py")]
