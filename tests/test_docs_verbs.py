@@ -10,6 +10,7 @@ from plivotx import plugins
 from plivotx.config import Config
 from plivotx.events import StepEnded, VerbEnded
 from plivotx.plugins import PluginError
+from plivotx.restxml import script
 from plivotx.restxml.attributes import attributes
 from plivotx.restxml.reference import page
 from plivotx.testing import Answer, EmulatedWorld
@@ -61,6 +62,11 @@ class TheExample(TestCase):
         self.assertEqual(len([each for each in events if isinstance(each, StepEnded)]), 3)
         played = [argument for _, app, argument, _ in world.switch.executed if app == "playback"]
         self.assertEqual(played, ["tone_stream://%(200,300,800)"] * 3)
+
+    def test_stands_beside_the_limits_of_a_verb(self):
+        text = (ROOT / "docs" / "verbs-howto.md").read_text(encoding="utf-8")
+        self.assertIn(f"may yield {script.MAX_STEPS:,} times", text)
+        self.assertIn(f"with {script.MAX_AT_ONCE} steps under way at once", text)
 
     def test_is_described_with_the_others(self):
         self.file.write_text(example())
