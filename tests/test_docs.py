@@ -9,7 +9,7 @@ from plivotx import urls
 from plivotx.config import Config, GatewayRules
 from plivotx.config_file import GATEWAY_KEYS, KEYS, SWITCH_KEYS, Loaded, load
 from plivotx.old_keys import SECTIONS
-from plivotx.rest import forms
+from plivotx.rest import app, forms
 from tests.test_call_page import ALL_OF_THEM, parameters, told
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +134,11 @@ class Calls(SynchronousTestCase):
             accepted = re.findall(r"\b[0-9]+\b", table[name][1])
             for number in numbers:
                 self.assertIn(str(number), accepted, name)
+
+    def test_the_page_of_the_api_has_the_limits_of_every_request(self):
+        text = " ".join((ROOT / "docs" / "api.md").read_text(encoding="utf-8").split())
+        self.assertIn(f"at most {app.MAX_BODY // 2**20} MiB and {app.MAX_FIELDS} fields", text)
+        self.assertIn(f"as a whole within {app.PATIENCE} s", text)
 
     def test_what_the_page_takes_for_a_good_example_is_taken(self):
         for name, value in {
