@@ -425,6 +425,7 @@ class Urls(Forms):
             "http://[::1/": "URL",
             "http://[1.2.3.4]/": "",
             "http://[fe80::1%25eth0]/": "",
+            "http://[v1.a:b]/": "name a host",
             "http://a.test:0/": "port",
             "http://a.test:/": "port",
             "http://a.test:99999/": "out of range",
