@@ -58,7 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     auth_id: str = ""
     auth_token: str = ""
     allowed_ips: tuple[str, ...] = ()
-    """Addresses and networks of clients, each in its one form; see `within`."""
+    """Addresses and networks of clients, each in its one form; see `is_within`."""
     log: str = "sqlite:var/plivotx.sqlite"
     """``sqlite:PATH``, ``redis://HOST:PORT/DB`` or ``memory:``."""
     plugin_path: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_ask(self, address: str) -> str:
         """Why no request goes to the application at this IP address; empty if it may."""
-        if not self.application_networks or within(address, self.application_networks):
+        if not self.application_networks or is_within(address, self.application_networks):
             return ""
         return f"{address} is in none of APPLICATION_NETWORKS"
 
@@ -186,7 +186,7 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def within(address: str, networks: Iterable[str]) -> bool:
+def is_within(address: str, networks: Iterable[str]) -> bool:
     """Whether an IP address is one of *networks* or in one; IPv4 within IPv6 counts as IPv4.
 
     What is no address is in none.

@@ -12,8 +12,8 @@ from plivotx.config import (
     ConfigError,
     GatewayRules,
     SwitchConfig,
+    is_within,
     split_address,
-    within,
     without_credentials,
 )
 from plivotx.config_file import KEYS, Loaded, load
@@ -655,8 +655,10 @@ class WhatElseMayBeDone(SynchronousTestCase):
     def test_an_address_is_within_its_own_networks_as_ipv4_and_as_ipv6(self, address, length):
         network = ip_network((address, length), strict=False)
         for written in (str(address), f"::ffff:{address}"):
-            self.assertTrue(within(written, [str(network)]))
-            self.assertIs(within(written, [f"{network.network_address}"]), address == network.network_address)
+            self.assertTrue(is_within(written, [str(network)]))
+            self.assertIs(
+                is_within(written, [f"{network.network_address}"]), address == network.network_address
+            )
 
 
 class Credentials(SynchronousTestCase):

@@ -30,7 +30,7 @@ from twisted.web.iweb import IAccessLogFormatter
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer, provider
 
-from plivotx.config import Config, within
+from plivotx.config import Config, is_within
 from plivotx.engine import NoSuchCall, NothingToHangUp, NothingToRenew
 from plivotx.events import CallRequested
 from plivotx.log.interface import Conflict, Log, Refused, Unreadable, Unwritable
@@ -253,7 +253,7 @@ class Api:
             wanted = f"{config.auth_id}:{config.auth_token}".encode()
             if not hmac.compare_digest(given, wanted):
                 return "HTTP Auth Failed"
-        if config.allowed_ips and not within(_peer(request.getClientAddress()), config.allowed_ips):
+        if config.allowed_ips and not is_within(_peer(request.getClientAddress()), config.allowed_ips):
             return "IP Auth Failed"
         return ""
 
