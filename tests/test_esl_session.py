@@ -143,7 +143,7 @@ class Recorded(SynchronousTestCase):
         self.assertEqual(
             talk.incoming,
             [
-                Closing("Access Denied, go away.", refused=True),
+                Closing("Access Denied, go away."),
                 Closing("Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/"),
             ],
         )
@@ -349,7 +349,7 @@ class Replies(SynchronousTestCase):
             {"Content-Type": "text/disconnect-notice"}, b"killed listener because of lost events\n"
         )
         (closing,) = Session("x").receive(notice)
-        self.assertEqual(closing, Closing("killed listener because of lost events", lost_events=True))
+        self.assertEqual(closing, Closing("killed listener because of lost events"))
 
     def test_log_lines_are_of_no_concern(self) -> None:
         self.assertEqual(Session("x").receive(Frame({"Content-Type": "log/data"}, b"x")), ())

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from plivotx.esl import translate
 from plivotx.esl.frames import FrameReader, PeerError
-from plivotx.esl.session import BadCommand, Closing, Greeted, Happened, Headers, Replied, Reply, Session
+from plivotx.esl.session import Closing, Greeted, Happened, Headers, Replied, Reply, Session
 from plivotx.waiting import sleep
 
 log = Logger()
@@ -428,6 +428,3 @@ async def _first(several: Iterable[Deferred[str]]) -> str:
     for each in several:
         each.addCallback(fired)
     return await result
-
-
-__all__ = ["BadCommand", "Disconnected", "Link", "Switch", "SwitchClock", "Waiters"]

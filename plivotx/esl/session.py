@@ -70,12 +70,8 @@ class Closing(msgspec.Struct, frozen=True):
     """FreeSWITCH is about to close the connection; replies still awaited will not come."""
 
     reason: str
-    lost_events: bool = False
-    """More than 500 events in a row were dropped because they were not read in time, and what is
-    known of every channel may be out of date (mod_event_socket.c, MAX_MISSED)."""
-    refused: bool = False
-    """The address is not on FreeSWITCH's list of those that may connect (recorded:
-    priv_acl_rude_rejection); a `Closing` of the ordinary kind follows."""
+    """Such as ``killed listener because of lost events``: more than 500 in a row were dropped because they were
+    not read in time, and what is known of every channel may be out of date (mod_event_socket.c, MAX_MISSED)."""
 
 
 Incoming: TypeAlias = Greeted | Replied | Happened | Closing
@@ -188,10 +184,11 @@ class Session:
             case "text/disconnect-notice":
                 if frame.headers.get("Content-Disposition") == "linger":
                     return ()  # the channel has ended, the connection stays (recorded: out_execute)
-                reason = frame.body.decode("utf-8", "replace").strip()
-                return (Closing(reason, lost_events="lost events" in reason),)
+                return (Closing(frame.body.decode("utf-8", "replace").strip()),)
             case "text/rude-rejection":
-                return (Closing(frame.body.decode("utf-8", "replace").strip(), refused=True),)
+                # The address is not on the list of those that may connect; a `Closing` of the ordinary
+                # kind follows (recorded: priv_acl_rude_rejection).
+                return (Closing(frame.body.decode("utf-8", "replace").strip()),)
             case "log/data":
                 return ()
         raise PeerError(f"a message of Content-Type {kind[:80]!r}")

@@ -9,8 +9,8 @@ from twisted.logger import Logger
 from plivotx.commands import ApiStep, Step, StopStep
 from plivotx.engine import Ticket
 from plivotx.esl import dialstring
-from plivotx.esl.connections import BadCommand, Disconnected, Switch
-from plivotx.esl.session import Headers
+from plivotx.esl.connections import Disconnected, Switch
+from plivotx.esl.session import BadCommand, Headers
 from plivotx.esl.translate import text
 from plivotx.events import Event, StepEnded, StepStarted
 from plivotx.handlers.switch.board import END_LAG, LOOK_AGAIN, Board, missing
