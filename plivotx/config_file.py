@@ -262,7 +262,8 @@ class _Reading:
             return _convert(field, given.text)
         except ValueError as error:
             shown = "..." if field in SECRETS else repr(without_credentials(given.text))
-            self.complaints.append(f"{given.where}: {field.upper()} = {shown}: {error}")
+            key = field if field in (*SWITCH_KEYS, *GATEWAY_KEYS) else field.upper()  # as the docs write it
+            self.complaints.append(f"{given.where}: {key} = {shown}: {error}")
             return None
 
     def _switches(self) -> tuple[SwitchConfig, ...]:

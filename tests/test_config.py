@@ -440,7 +440,7 @@ class Switches(Configured):
                 "FILE, line 8: [switch b.c]: the name of a switch is letters, digits, - and _",
                 "FILE, line 10: [switch]: the name of a switch is letters, digits, - and _",
                 "FILE, line 11: [switch d] has no address",
-                "FILE, line 13: ADDRESS = 'here': is not host:port",
+                "FILE, line 13: address = 'here': is not host:port",
                 "FILE, line 14: section [switch a] is there twice, also in FILE, line 3",
                 (
                     "FILE, line 2: FS_INBOUND_ADDRESS is for one switch, and FILE, line 3 has [switch a]: "
@@ -510,13 +510,13 @@ class Gateways(Configured):
             said,
             [
                 """FILE, line 1: [gateway user/'x]: "user/'x" holds "'", which no gateway can""",
-                "FILE, line 2: STOP_CAUSES = 'BUSY, 17': 'BUSY' is no hangup cause of FreeSWITCH",
-                "FILE, line 3: PROGRESS_TIMEOUT = '-1': must be from 0 to 1000000000",
-                "FILE, line 4: COOL_DOWN = 'x': is no whole number",
-                "FILE, line 5: COOL_DOWN_AFTER = '0': must be from 1 to 1000000000",
-                "FILE, line 7: STOP_CAUSES = '17': '17' is no hangup cause of FreeSWITCH, did you mean USER_BUSY?",
+                "FILE, line 2: stop_causes = 'BUSY, 17': 'BUSY' is no hangup cause of FreeSWITCH",
+                "FILE, line 3: progress_timeout = '-1': must be from 0 to 1000000000",
+                "FILE, line 4: cool_down = 'x': is no whole number",
+                "FILE, line 5: cool_down_after = '0': must be from 1 to 1000000000",
+                "FILE, line 7: stop_causes = '17': '17' is no hangup cause of FreeSWITCH, did you mean USER_BUSY?",
                 (
-                    "FILE, line 9: STOP_CAUSES = 'USR_BUSY': 'USR_BUSY' is no hangup cause of FreeSWITCH, "
+                    "FILE, line 9: stop_causes = 'USR_BUSY': 'USR_BUSY' is no hangup cause of FreeSWITCH, "
                     "did you mean USER_BUSY?"
                 ),
                 "FILE, line 10: section [gateway a] is there twice, also in FILE, line 6",

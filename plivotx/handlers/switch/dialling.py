@@ -109,8 +109,11 @@ class Dialling:
         others = ticket.call.gateways[command.number :]
         if not cooling or all(self._cooling(each.prefix) for each in others):
             return None
-        log.info("call {call}: {why}", call=command.stream, why=cooling)
-        return AttemptSkipped(number=command.number, gateway=command.gateway.prefix, why=cooling)
+        prefix = command.gateway.prefix
+        log.info(
+            "call {call}: {prefix} is passed over, {why}", call=command.stream, prefix=prefix, why=cooling
+        )
+        return AttemptSkipped(number=command.number, gateway=prefix, why=cooling)
 
     def _cooling(self, prefix: str) -> str:
         """Why a gateway is to be left alone now; empty if it is not."""
@@ -119,7 +122,7 @@ class Dialling:
         left = since + rules.cool_down - self._board.clock.seconds()
         if not rules.cool_down or failures < rules.cool_down_after or left <= 0:
             return ""
-        return f"{prefix} failed {failures} times in a row and is passed over for another {left:.0f} s"
+        return f"it failed {failures} times in a row; that counts for another {left:.0f} s"
 
     async def _turn(self) -> Switch | None:
         """A connected switch, and leave to dial there: its gate is held.  None if none is connected in time."""
