@@ -15,6 +15,7 @@ from plivotx.restxml.script import (
     Ended,
     Gone,
     Goto,
+    Happening,
     Method,
     Part,
     Steps,
@@ -76,7 +77,7 @@ def _copies(one: tuple[str, ...], wanted: int, room: int) -> tuple[str, ...]:
     return one * min(wanted, max(1, room // sum(len(each) + 1 for each in one)))
 
 
-def _play(several: tuple[str, ...]) -> Part:
+def _play(several: tuple[str, ...]) -> Part[Happening]:
     """Play sounds; no key ends it."""
     argument, delimiter = sounds.joined(several)
     variables = (("playback_terminators", "none"), ("playback_delimiter", delimiter), ("playback_ms", ""))
@@ -184,8 +185,22 @@ class Speak(Verb, frozen=True, kw_only=True):
             yield from _play((PAUSE,))  # an engine that is not there says nothing, at once, for ever
         return Again()
 
-    def copies(self, one: tuple[str, ...], room: int) -> tuple[str, ...]:
-        """As a part of a prompt."""
+    def prompt(self, room: int) -> Part[tuple[str, ...]]:
+        """As a part of a prompt; which recorded words it takes only the switch knows."""
+        one = tuple(map(sounds.spoken, sounds.pieces(self.text)))
+        if self.says:
+            said = yield from api(
+                "say_string",
+                f"{self.language}.wav",
+                self.language,
+                f"{self.type}",
+                f"{self.method}",
+                *self.text.split(),
+            )
+            reply = said.vars.get("reply", "")
+            if isinstance(said, Gone) or said.failed or not reply.startswith("file_string://"):
+                return ()
+            one = sounds.parts(reply)
         return _copies(one, min(self.loop or MOST_IN_PROMPT, MOST_IN_PROMPT), room)
 
 
@@ -229,35 +244,14 @@ class GetDigits(Verb, frozen=True, kw_only=True):
     def run(self, call: Caller) -> Steps:
         """One application asks, listens and asks again; what was pressed stays on the channel."""
         del call
-        prompt: list[str] = [f"{sounds.SILENCE}10", f"{sounds.SILENCE}10"]
-        speaks = [each for each in self.children if isinstance(each, Speak)]
-        room = MOST_CHARACTERS // max(1, len(self.children))
-        for each in self.children:
-            if isinstance(each, Speak) and each.says:
-                said = yield from api(
-                    "say_string",
-                    f"{each.language}.wav",
-                    each.language,
-                    f"{each.type}",
-                    f"{each.method}",
-                    *each.text.split(),
-                )
-                reply = said.vars.get("reply", "")
-                if isinstance(said, Ended) and not said.failed and reply.startswith("file_string://"):
-                    prompt += each.copies(sounds.parts(reply), room)
-            elif isinstance(each, Speak):
-                prompt += each.copies(tuple(map(sounds.spoken, sounds.pieces(each.text))), room)
-            elif isinstance(each, Play | Wait):
-                prompt += each.prompt(room)
-        if self.playBeep:
-            prompt.append(sounds.BEEP)
+        prompt = yield from self._prompt()
         invalid = (
             sounds.parts(self.invalidDigitsSound) if self.invalidDigitsSound else (f"{sounds.SILENCE}150",)
         )
         everything, delimiter = sounds.joined([*prompt, *invalid])
         pieces = everything.split(delimiter)
         asking, wrong = delimiter.join(pieces[: len(prompt)]), delimiter.join(pieces[len(prompt) :])
-        voice = speaks[0] if speaks else Speak()
+        voice = next((each for each in self.children if isinstance(each, Speak)), Speak())
         valid = "|".join(re.escape(each) for each in _keys(self.validDigits))
         heard = yield from execute(
             "play_and_get_digits",
@@ -276,6 +270,19 @@ class GetDigits(Verb, frozen=True, kw_only=True):
         if isinstance(heard, Gone) or not digits or not self.action or url_complaint(self.action):
             return None
         return Goto(self.action, self.method or "", (("Digits", digits),))
+
+    def _prompt(self) -> Part[list[str]]:
+        """The sounds that ask, in order."""
+        prompt: list[str] = [f"{sounds.SILENCE}10", f"{sounds.SILENCE}10"]
+        room = MOST_CHARACTERS // max(1, len(self.children))
+        for each in self.children:
+            if isinstance(each, Speak):
+                prompt += yield from each.prompt(room)
+            elif isinstance(each, Play | Wait):
+                prompt += each.prompt(room)
+        if self.playBeep:
+            prompt.append(sounds.BEEP)
+        return prompt
 
 
 class Record(Verb, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -151,9 +151,11 @@ MAX_STEPS = 10_000
 
 Happening: TypeAlias = Ended | Gone
 Outcome: TypeAlias = Finish | Goto | Again | None
-Steps: TypeAlias = Generator[Start | Wait | Stop, Any, Outcome]
-Part: TypeAlias = Generator[Start | Wait | Stop, Any, Happening]
+_T = TypeVar("_T")
+Part: TypeAlias = Generator[Start | Wait | Stop, Any, _T]
 """Some steps of a verb, and what came of them."""
+Steps: TypeAlias = Part[Outcome]
+"""All steps of a verb, and how it ended."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,17 +208,17 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
-def execute(app: str, arg: str = "", returns: tuple[str, ...] = (), variables: Pairs = ()) -> Part:
+def execute(app: str, arg: str = "", returns: tuple[str, ...] = (), variables: Pairs = ()) -> Part[Happening]:
     """Run one application and wait for its end."""
     return (yield from do(Execute(app, arg, returns, variables)))
 
 
-def api(command: str, *words: str) -> Part:
+def api(command: str, *words: str) -> Part[Happening]:
     """Run one API command and wait for its answer, which is the variable ``reply``."""
     return (yield from do(Api(command, words)))
 
 
-def do(command: Doing) -> Part:
+def do(command: Doing) -> Part[Happening]:
     """One step, and its end."""
     key = yield Start(command)
     happening: Happening = yield Wait(key)
