@@ -1,8 +1,8 @@
 """The log in one SQLite file: the default, for a single process.
 
-One thread writes and one reads, so the reactor never waits for a disk.  All writes that wait share a
-transaction and so an fsync; one that is refused leaves the others untouched.  Followers hear in the
-reactor's thread, after the commit.
+One thread writes and one reads, so the reactor waits for no disk, but for `LENT` at most while a
+transaction is prepared.  All writes that wait share a transaction and so an fsync; one that is refused
+leaves the others untouched.  Followers hear in the reactor's thread, after the commit.
 """
 # ruff: noqa: S608 - the names in the statements are ours, every value is bound
 
