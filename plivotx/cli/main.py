@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from io import StringIO, TextIOWrapper
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -329,6 +329,42 @@ def _key(value: str) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line, whole."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Make calls, see what became of them, and check documents and configurations.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('plivotx')}")
+    adding = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    asking = _asking()
+
+    def add(
+        name: str, does: Callable[[argparse.Namespace, Place], int], meaning: str, *, asks: bool = True
+    ) -> Any:
+        made = adding.add_parser(
+            name,
+            help=meaning,
+            description=f"{meaning[:1].upper()}{meaning[1:]}.",
+            parents=[asking] if asks else [],
+        )
+        made.set_defaults(does=does)
+        return made
+
+    _add_calls(add)
+    _add_checks(add)
+    shell = add(
+        "completion", _completion, "print the script that completes command lines in a shell", asks=False
+    )
+    shell.add_argument("shell", choices=tuple(SHELLS), help="which shell")
+    return parser
+
+
+_Add: TypeAlias = Callable[..., Any]
+"""Adds a command: its name, the function that does it, its meaning, and whether it asks a server."""
+
+
+def _asking() -> _Parser:
+    """What every command that asks a server takes."""
     asking = _Parser(add_help=False)
     asking.add_argument("--json", action="store_true", help="print JSON")
     asking.add_argument("--url", metavar="URL", help=f"the server; PLIVOTX_URL, or {DEFAULT_URL}")
@@ -347,27 +383,11 @@ def make_parser() -> argparse.ArgumentParser:
     asking.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="for each step of a request; 30"
     )
+    return asking
 
-    parser = _Parser(
-        prog=PROGRAM,
-        description="Make calls, see what became of them, and check documents and configurations.",
-        epilog=EXIT_CODES,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('plivotx')}")
-    adding = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
-    def add(
-        name: str, does: Callable[[argparse.Namespace, Place], int], meaning: str, *, asks: bool = True
-    ) -> Any:
-        made = adding.add_parser(
-            name,
-            help=meaning,
-            description=f"{meaning[:1].upper()}{meaning[1:]}.",
-            parents=[asking] if asks else [],
-        )
-        made.set_defaults(does=does)
-        return made
-
+def _add_calls(add: _Add) -> None:
+    """The commands that ask a server."""
     call = add("call", _call, "make a call and print its RequestUUID")
     for option, _, metavar, meaning in CALL:
         _add_option(call, option, metavar, meaning, required=option in MANDATORY)
@@ -398,6 +418,9 @@ def make_parser() -> argparse.ArgumentParser:
     watch = add("watch", _watch, "follow one call until it is closed, or all calls until Ctrl-C")
     watch.add_argument("request_uuid", metavar="REQUEST_UUID", nargs="?", help="the call; all, if not given")
 
+
+def _add_checks(add: _Add) -> None:
+    """The commands that look at a document or a configuration."""
     lint = add("lint", _lint, "check a document (RESTXML) as the server reads it", asks=False)
     lint.add_argument(
         "source", metavar="FILE-or-URL", help="a file, - for standard input, or a URL to fetch it from"
@@ -434,12 +457,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--config", metavar="FILE", help="the configuration; without one the defaults and the environment"
     )
     check.add_argument("--json", action="store_true", help="print JSON")
-
-    shell = add(
-        "completion", _completion, "print the script that completes command lines in a shell", asks=False
-    )
-    shell.add_argument("shell", choices=tuple(SHELLS), help="which shell")
-    return parser
 
 
 def _add_option(
