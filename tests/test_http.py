@@ -587,6 +587,26 @@ class OverSockets(TestCase):
             self.assertFalse(event.final)
             await self.server.all_gone
 
+    async def test_an_answer_that_is_no_http_is_called_so_in_few_words(self):
+        ok = b"HTTP/1.1 200 OK\r\n"
+        for said, why in (
+            (ok + b"no colon\r\n\r\n", ""),
+            (ok + b" folded\r\n\r\n", ""),
+            (ok + b"Transfer-Encoding: gzip\r\n\r\n", "gzip"),
+            (ok + b"Content-Length: -1\r\n\r\n", "-1"),
+            (ok + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "conflicting Content-Length"),
+            (ok + b"Transfer-Encoding: chunked\r\n\r\n0x1\r\n", "Chunk-size must be"),
+            (b"HTTP/1.1 %s OK\r\n\r\n" % (b"\xff" * 10_000), "..."),
+            (answer(302, b"", f"Location: ftp://{'x' * 10_000}/"), "..."),
+        ):
+            self.server.answers["/a"] = said
+            event = await self.fetch("/a")
+            self.assertIsInstance(event, DocumentFailed)
+            self.assertIn(why, event.why)
+            self.assertLessEqual(len(event.why), 600)
+            if b"302" not in said:
+                self.assertIn("/a: the answer is no HTTP: ", event.why)
+
     async def test_a_redirected_post_becomes_a_get_without_parameters_as_in_v01(self):
         for status in (301, 302, 303):
             self.server.received.clear()

@@ -220,6 +220,10 @@ class Insecure(Exception):
     """TLS could not be agreed on, or the host has not shown that it is the one that was asked for."""
 
 
+class TooLong(Exception):
+    """More has come than an answer may have."""
+
+
 @implementer(IHandshakeListener)
 class _Connection(ProtocolWrapper):
     """What HTTP is spoken over: knows when it is ready, and when an answer is too slow or too long."""
@@ -266,7 +270,7 @@ class _Connection(ProtocolWrapper):
         self._read += len(data)
         why = self._too_long(data)
         if why:
-            self._fail(ValueError(why))
+            self._fail(TooLong(why))
         elif self._why is None:
             super().dataReceived(data)
 

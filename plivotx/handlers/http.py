@@ -28,6 +28,8 @@ AT_ONCE = 64
 """Requests to one host at the same time; further ones wait, so that a slow host delays only itself."""
 IGNORED_BYTES = 16_384
 """How much is read of an answer whose status says it all, so that its connection can be used again."""
+LONGEST_WHY = 500
+"""Characters of a reason: it goes into the log with each try, and may quote what was answered."""
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _NO_ENCODING = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
 """What Python has among its text encodings and nobody writes a document in."""
@@ -240,11 +242,19 @@ _AS_IT_WAS = (307, 308)
 _REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
 
 
+_NO_HTTP = (ValueError, LookupError, AttributeError, TypeError)
+"""What Twisted's parser raises besides exceptions of its own: that a header has no colon is told by nothing better."""
+
+
 def _why(error: BaseException) -> str:
+    """Why a try has failed, in words that are not long, whatever was answered."""
     reasons = getattr(error, "reasons", None)  # ResponseFailed hides what happened
     if reasons:
         error = reasons[0].value
-    return str(error) or type(error).__name__
+    why = str(error) or type(error).__name__
+    if reasons and (isinstance(error, _NO_HTTP) or type(error).__module__.startswith("twisted.web.")):
+        why = f"the answer is no HTTP: {why}"
+    return why if len(why) <= LONGEST_WHY else why[: LONGEST_WHY - 3] + "..."
 
 
 def _with_path(url: str) -> str:
