@@ -1,1 +1,1 @@
-"""The append-only event log: `interface` says what it promises, one file per back end keeps it."""
+"""The append-only event log: `interface` says what it promises; `sqlite`, `redis` and `memory` keep it."""
