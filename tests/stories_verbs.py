@@ -102,7 +102,7 @@ class VerbStories:
     async def test_a_word_that_would_be_more_than_one_is_not_sent(self):
         events = await self.play("<Asks name='asked x'/>")
         (end,) = self.of(events, ScriptEnded)
-        self.assertIn("is given a word that is empty or holds what would end it", end.why)
+        self.assertIn("is given the word 'asked x', which is empty or holds what would end it", end.why)
         events = await self.play("<Asks name='nobody_set_it'/>")
         self.assertEqual(self.of(events, ScriptEnded)[-1].why, "_undef_")
 

@@ -687,9 +687,11 @@ class ApiLines(SynchronousTestCase):
             "a;;é",
             "\0",
         ):
-            self.assertRaises(dialstring.Unsafe, dialstring.api, "uuid_x", ("a", word))
+            why = self.assertRaises(dialstring.Unsafe, dialstring.api, "uuid_x", ("a", word))
+            self.assertIn(f"uuid_x is given the word {word!a}, which is empty or", str(why))
         for command in ("", "a b", "Status", "status\n"):
-            self.assertRaises(dialstring.Unsafe, dialstring.api, command, ())
+            why = self.assertRaises(dialstring.Unsafe, dialstring.api, command, ())
+            self.assertEqual(str(why), f"command {command!a} is no name of an API command")
         self.assertRaises(dialstring.Unsafe, dialstring.api, "reload", ("mod_event_socket",))
 
     @given(st.text(), st.lists(st.text()))

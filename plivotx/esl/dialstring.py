@@ -127,11 +127,13 @@ def api(command: str, words: Iterable[str]) -> str:
     commands), ``&`` (at the end of a sched_api, run in a thread of its own), ``|`` or a bracket.
     """
     if not _COMMAND.fullmatch(command):
-        raise Unsafe("command", "is no name of an API command")
+        raise Unsafe("command", f"{command[:80]!a} is no name of an API command")
     listed = [*words]
     for each in listed:
         if not _WORD.fullmatch(each):
-            raise Unsafe(command, "is given a word that is empty or holds what would end it")
+            raise Unsafe(
+                command, f"is given the word {each[:80]!a}, which is empty or holds what would end it"
+            )
     line = " ".join((command, *listed))
     if _RELOAD in line.lower():
         raise Unsafe(command, "holds the name of FreeSWITCH's event socket, which could make it reload")
