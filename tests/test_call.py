@@ -490,6 +490,20 @@ class Limits(SynchronousTestCase):
             answer = [each for each, _ in self.at(lived(started(), early, answered(), of=of))]
             self.assertEqual(answer, ["TimeLimit"])
 
+    def test_ringing_is_limited_by_the_time_out_of_the_gateway_that_rings(self):
+        listed = (Gateway("a/", timeout=20, tries=2), Gateway("b/", timeout=30), Gateway("c/", timeout=40))
+        of = request(gateways=listed, send_digits="1", send_on_preanswer=True)
+        for number, timeout in ((1, 20), (2, 20), (3, 30), (4, 40)):
+            earlier = [channel_uuid(REQUEST, "A", each) for each in range(1, number)]
+            events = [
+                event
+                for each, channel in enumerate(earlier, 1)
+                for event in (started(each), ended("USER_BUSY", channel))
+            ]
+            rings = rang(channel_uuid(REQUEST, "A", number))
+            limits = self.at(lived(*events, started(number), rings, of=of))
+            self.assertEqual(limits, [("GatewayTimeouts", rings.at + timeout * SECOND)])
+
     def test_without_a_time_limit_the_longest_call_is_the_limit(self):
         call = lived(started(), answered())
         self.assertEqual(self.at(call), [("TimeLimit", STARTED + (3 + CONFIG.max_call_duration) * SECOND)])
