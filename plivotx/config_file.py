@@ -129,7 +129,7 @@ class _Reading:
         try:
             text = content(str(self.path)).decode("utf-8-sig")
         except (OSError, ValueError) as error:
-            self.complaints.append(f"{self.path}: {error}")
+            self.complaints.append(f"{self.path}: {_why(error)}")
             return
         seen: dict[str, int] = {}
         for section in parse(text, lambda line, why: self.complaints.append(f"{self._line(line)}: {why}")):
@@ -335,11 +335,16 @@ def _no_certificate(path: str) -> str:
     try:
         found = content(path)
     except (OSError, ValueError) as error:
-        return f"cannot be read: {error}"
+        return f"{path} {_why(error)}"
     for kind in (b"CERTIFICATE", b"PRIVATE KEY"):
         if not re.search(rb"-----BEGIN [A-Z ]*" + kind + rb"-----", found):
             return f"{path} holds no {kind.decode()}"
     return ""
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What is wrong with a file, without its name, which has been said."""
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def content(path: str) -> bytes:

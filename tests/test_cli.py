@@ -127,6 +127,19 @@ class Asking(Case):
             "&CallUUID=c&Since=1799992800.0&Until=2027-01-01T00%3A00%3A00Z&Undelivered=true&Limit=7&After=x",
         )
 
+    def test_what_is_neither_a_time_nor_an_age_is_refused_with_both(self):
+        for name, value in (
+            ("--since", "now"),
+            ("--until", "2 hours"),
+            ("--since", "1.5h"),
+            ("--since", "4w"),
+        ):
+            said = self.run_it("calls", name, value, code=2)[1]
+            self.assertEqual(
+                said, f"plivotx: '{value}' is no time: ISO 8601, or so long ago (90s, 15m, 2h, 3d)\n"
+            )
+        self.assertEqual(self.asked, [])
+
     def test_all_pages_are_asked_for_and_shown_as_one(self):
         pages = [
             answer(Calls=[{"RequestUUID": "a"}], Next="n1"),

@@ -303,7 +303,7 @@ class Checking(SynchronousTestCase):
         code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /dev/zero\n")
         self.assertEqual((code, err[1:]), (1, [f"HTTP_CA_FILE = '/dev/zero': {why}"]))
         code, _, err = self.check("[plivotx]\nSSL = true\nSSL_CERT = /dev/zero\n")
-        self.assertEqual((code, err[1:]), (1, [f"FILE, line 3: SSL_CERT: cannot be read: {why}"]))
+        self.assertEqual((code, err[1:]), (1, [f"FILE, line 3: SSL_CERT: /dev/zero {why}"]))
 
     def test_says_so_where_nothing_was_configured(self):
         self.assertEqual(

@@ -170,8 +170,12 @@ def _calls(given: argparse.Namespace, place: Place) -> int:
 
 
 def _moment(value: str, now: float) -> str:
-    """A time of the API for one that may be an age."""
+    """A time of the API for one that may be an age; raises Misused for what can be neither."""
     age = re.fullmatch(r"([0-9]{1,6})([smhd])", value)
+    if not age and re.fullmatch(
+        r"[0-9.]*\s*[A-Za-z ]+", value
+    ):  # `now`, `2 hours`; the server knows of no age
+        raise Misused(f"{value[:80]!a} is no time: ISO 8601, or so long ago (90s, 15m, 2h, 3d)")
     return str(round(max(0.0, now - int(age[1]) * AGES[age[2]]), 3)) if age else value
 
 
