@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx import plugins
 from plivotx.config import Config
+from plivotx.restxml.attributes import about
 from plivotx.restxml.document import MAX_CHARACTERS, MAX_DEPTH, MAX_ELEMENTS, DocumentError, parse
 from plivotx.restxml.script import Verb
 
@@ -48,7 +49,14 @@ class Breaks(Verb, frozen=True, kw_only=True):
         return repeat(self) if self.where == "endless" else ("rubbish",)
 
 
-VERBS = {"Say": Say, "Must": Must, "Breaks": Breaks}
+class Fades(Verb, frozen=True, kw_only=True):
+    """One whose numbers are lenient."""
+
+    seconds: Annotated[float, about("how long", ge=0, le=5, lenient=True)] = 1.5
+    steps: Annotated[int, about("how many", ge=0, le=5, lenient=True)] = 2
+
+
+VERBS = {each.__name__: each for each in (Say, Must, Breaks, Fades)}
 CONFIG = Config()
 OURS = plugins.load([plugins.shipped()], CONFIG).verbs
 PIECES = """
@@ -107,6 +115,29 @@ class Verbs(Documents):
             Say(loop=3, rate=1.5, loud=True, voice="Zoë & 你"),
         )
 
+    def test_that_are_lenient_take_no_number_for_none_and_too_many_for_the_most(self):
+        for value, seconds, steps in (
+            ("4", 4.0, 4),
+            ("2.25", 2.25, 2),
+            ("9", 5.0, 5),
+            ("5.5", 5.0, 2),
+            ("", 1.5, 2),
+            ("x", 1.5, 2),
+            ("1e9", 1.5, 2),
+            ("nan", 1.5, 2),
+            ("\u0663", 1.5, 2),
+            (str(10**30), 1.5, 2),
+        ):
+            with self.subTest(value=value):
+                self.assertEqual(
+                    one(f"<Fades seconds='{value}' steps='{value}'/>"), Fades(seconds=seconds, steps=steps)
+                )
+        for name, what in (("seconds", "a number"), ("steps", "a whole number")):
+            self.refused(
+                f"<Response><Fades {name}='-1'/></Response>",
+                f"attribute {name}='-1' is wrong: it must be {what} from 0 to 5",
+            )
+
     def test_ignore_attributes_they_do_not_know(self):
         self.assertEqual(
             one("<Say Loop='3' other='x' text='y' xmlns:a='u' a:loop='9'>t</Say>"), Say(text="t")
@@ -130,7 +161,10 @@ class Verbs(Documents):
 class Errors(Documents):
     def test_name_the_line_and_the_column(self):
         self.refused(
-            "<Response>\n  <Nothing/></Response>", "unknown verb Nothing (known: Breaks, Must, Say)", 2, 3
+            "<Response>\n  <Nothing/></Response>",
+            "unknown verb Nothing (known: Breaks, Fades, Must, Say)",
+            2,
+            3,
         )
         self.refused("<Response>\n<Say>\n</Response>", "not well-formed: mismatched tag", 3, 3)
         self.refused("<Response>\n\n <Say loop='11'/></Response>", "attribute loop='11' is wrong", 3, 2)

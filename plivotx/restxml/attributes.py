@@ -1,5 +1,6 @@
 """What a verb's class says of its attributes: for reading documents, for messages, and for docs/verbs.md."""
 
+import re
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +11,10 @@ from plivotx.restxml.script import Verb
 
 Kind: TypeAlias = Literal["number", "fraction", "truth", "choice", "text"]
 NOT_ATTRIBUTES = ("text", "children")
+_NUMBERS = {
+    "number": re.compile("-?[0-9]{1,18}"),
+    "fraction": re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?"),
+}
 
 
 def about(description: str, *, lenient: bool = False, ge: int | None = None, le: int | None = None) -> Meta:
@@ -56,10 +61,11 @@ class Attribute(msgspec.Struct, frozen=True, kw_only=True):
             return value
         if self.kind == "choice":
             return value if value in self.choices else None
-        if not (value.isascii() and value.isdigit() and len(value) <= 18) and self.kind == "number":
-            return value if value[:1] == "-" and value[1:].isdigit() else None
-        if self.most is not None and int(value) > self.most:
-            return str(self.most)
+        if self.kind != "text":
+            if not _NUMBERS[self.kind].fullmatch(value):
+                return None
+            if self.most is not None and float(value) > self.most:
+                return str(self.most)
         return value
 
 
