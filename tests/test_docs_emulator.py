@@ -31,6 +31,14 @@ class ThePage(SynchronousTestCase):
         for number, cause in shown:
             self.assertEqual([each.detail for each in farends.script(number)], [cause])
 
+    def test_shows_an_emulator_alone_that_runs(self):
+        (shown,) = re.findall(r"^```python\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        names = {"__name__": "shown", "print": lambda *_: None}
+        exec(shown, names)  # the page's own program
+        (dialled,) = names["switch"].dialled
+        self.assertEqual((dialled.prefix, dialled.destination), ("sofia/gateway/self/", "101"))
+        self.assertEqual([app for _, app, *_ in names["switch"].executed], ["park"])
+
     def test_shows_every_option_with_its_default(self):
         line = re.search(r"^    twistd .* plivotx-emulator (.*)$", PAGE, re.MULTILINE)[1]
         shown = dict(re.findall(r"\[--(\w+) ([^]]+)\]", line))
