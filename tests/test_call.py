@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx import plugins
@@ -59,7 +60,7 @@ from plivotx.policies import Policy
 from plivotx.policies.call_back import MOST_RETRIED, backoff, call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
-from plivotx.policies.run_script import MAX_IDLE, MIN_READ, run_script
+from plivotx.policies.run_script import MAX_EVENTS, MAX_IDLE, MIN_READ, run_script
 from plivotx.projections.call import Call, channel_uuid, evolve
 from plivotx.restxml.script import (
     Again,
@@ -822,6 +823,24 @@ class Outcomes(SynchronousTestCase):
         self.assertEqual((end.cause, end.fault), ("PROTOCOL_ERROR", True))
         self.assertIn("documents of a call may have 8388608 characters in all", end.complaint)
         self.assertEqual(self.circle(body, Config(max_documents=10_000), length=250_000), 329)
+
+    def test_a_call_that_has_done_too_much_is_ended(self) -> None:
+        def body(call: Caller) -> Steps:
+            yield from execute("playback", "x")
+            return Again()
+
+        self.begin(body)
+        self.call = replace(self.call, version=MAX_EVENTS - 4)
+        (step,) = self.due(Step)
+        self.start(step)
+        self.tell(StepEnded(key=step.step))  # and the round it ends
+        self.assertIsNone(self.call.script.end)
+        (step,) = self.due(Step)
+        self.start(step)
+        end = self.call.script.end
+        self.assertEqual((end.cause, end.fault), ("PROTOCOL_ERROR", True))
+        self.assertIn("the call has 100000 events, and may have no more", end.complaint)
+        self.assertEqual([each.cause for each in self.due(HangUp)], ["PROTOCOL_ERROR"])
 
     def test_a_verb_may_begin_anew_and_its_keys_go_on(self) -> None:
         rounds = []
