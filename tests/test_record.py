@@ -183,7 +183,7 @@ class WholeCalls(SynchronousTestCase):
                         "Ended": "2027-01-15T08:00:09.250Z",
                         "SipCode": "200",
                         "Cause": "ALLOTTED_TIMEOUT",
-                        "Q850": 602,
+                        "Q850": 16,
                         "HungUpBy": "plivotx",
                         "Disposition": "send_bye",
                         "Why": None,
@@ -438,6 +438,11 @@ class Scripts(SynchronousTestCase):
     def test_say_when_an_attempt_was_never_dialled(self):
         made = of(started(1), JobFailed(channel="c1", cause="NETWORK_OUT_OF_ORDER", dialled=False))
         self.assertEqual(made["Timeline"][-1]["Text"], "Attempt 1 was not dialled: NETWORK_OUT_OF_ORDER.")
+
+    def test_have_the_cause_of_a_job_that_made_no_channel(self):
+        failed = JobFailed(channel="c1", cause="INVALID_GATEWAY")
+        (attempt,) = of(started(1), failed, msgspec.structs.replace(failed, cause="NONE"))["Attempts"]
+        self.assertEqual((attempt["Cause"], attempt["Q850"]), ("INVALID_GATEWAY", 16))
 
     def test_do_not_show_what_was_dialled_by_the_called(self):
         made = of(request(), StepEnded(key="1/0/1", result=(("digits", "987654321"),)))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from plivotx.causes import CAUSES
+from plivotx.causes import CAUSES, q850
 from plivotx.events import (
     AttemptFailed,
     AttemptSkipped,
@@ -191,7 +191,7 @@ class _Attempt(msgspec.Struct):
             "Ended": None if self.over is None else iso(self.over),
             "SipCode": (end and end.sip_code) or None,
             "Cause": cause or None,
-            "Q850": (end and end.q850) or CAUSES.get(cause) or None,
+            "Q850": (end and end.q850) or (q850(cause) if cause in CAUSES else 0) or None,
             "HungUpBy": hung_up_by(end, self.ordered) if self.over is not None else None,
             "Disposition": (end and end.sip_side) or None,
             "Why": self.why,
