@@ -879,7 +879,7 @@ RECORD = {
             "AnswerDelay": 2.9,
             "EarlyMedia": True,
             "Cause": "ALLOTTED_TIMEOUT",
-            "Q850": 602,
+            "Q850": 16,
             "HungUpBy": "plivotx",
         },
     ],
@@ -940,7 +940,7 @@ Attempts
      tried next
   2  sofia/gateway/two/ on east
      rang after 1.0 s, answered after 2.9 s, with early media
-     ALLOTTED_TIMEOUT, Q.850 602, hung up by plivotx
+     ALLOTTED_TIMEOUT, Q.850 16, hung up by plivotx
 
 Callbacks
   ring    delivered, 1 try: POST http://app/ring?...
