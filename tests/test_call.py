@@ -60,7 +60,7 @@ from plivotx.policies import Policy
 from plivotx.policies.call_back import MOST_RETRIED, backoff, call_back
 from plivotx.policies.dial_out import dial_out
 from plivotx.policies.keep_time import keep_time
-from plivotx.policies.run_script import MAX_EVENTS, MAX_IDLE, MIN_READ, run_script
+from plivotx.policies.run_script import MAX_IDLE, MIN_EVENTS, MIN_READ, run_script
 from plivotx.projections.call import Call, channel_uuid, evolve
 from plivotx.restxml.script import (
     Again,
@@ -830,7 +830,7 @@ class Outcomes(SynchronousTestCase):
             return Again()
 
         self.begin(body)
-        self.call = replace(self.call, version=MAX_EVENTS - 4)
+        self.call = replace(self.call, version=MIN_EVENTS - 4)
         (step,) = self.due(Step)
         self.start(step)
         self.tell(StepEnded(key=step.step))  # and the round it ends
@@ -839,7 +839,7 @@ class Outcomes(SynchronousTestCase):
         self.start(step)
         end = self.call.script.end
         self.assertEqual((end.cause, end.fault), ("PROTOCOL_ERROR", True))
-        self.assertIn("the call has 100000 events, and may have no more", end.complaint)
+        self.assertIn("the call has 50000 events, and may have no more", end.complaint)
         self.assertEqual([each.cause for each in self.due(HangUp)], ["PROTOCOL_ERROR"])
 
     def test_a_verb_may_begin_anew_and_its_keys_go_on(self) -> None:

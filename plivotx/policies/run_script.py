@@ -51,8 +51,10 @@ UNREADABLE = "PROTOCOL_ERROR"
 """Hangup cause when the document cannot be run, or leads nowhere."""
 MAX_IDLE = 50
 """Documents in a row that do nothing but name the next one; more are a circle."""
-MAX_EVENTS = 100_000
-"""Events of a call at which its script is ended: all that it does is kept in the log, and shown in its record."""
+MIN_EVENTS = 50_000
+"""Events that a call may have, at least, before its script is ended: all are kept in the log, and in its record."""
+EVENTS_EACH = 50
+"""The same for each of MAX_DOCUMENTS."""
 MIN_READ = 8 * 1024 * 1024
 """Characters that all documents of a call may have together, at least: all of them are kept in the log."""
 READ_EACH = 8 * 1024
@@ -84,8 +86,11 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             return  # nothing had begun
         if not gone and (call.limits or call.hangup or cut):
             return  # it is being hung up, and will soon be gone
-        if call.version >= MAX_EVENTS and not gone:
-            why = f"document {script.number}, {_source(call)}: the call has {MAX_EVENTS} events, and may have no more"
+        most = max(MIN_EVENTS, EVENTS_EACH * config.max_documents)
+        if call.version >= most and not gone:
+            why = (
+                f"document {script.number}, {_source(call)}: the call has {most} events, and may have no more"
+            )
             yield _decide(call, ScriptEnded(cause=UNREADABLE, why=why, fault=True))
             return
         if script.body is None:

@@ -269,7 +269,7 @@ def _learn(attempt: _Attempt, event: Event, at: float) -> None:
 def _callbacks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     callbacks: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        event, time = entry.event, iso(entry.at)
+        event = entry.event
         if isinstance(event, CallbackOwed):
             callbacks.setdefault(
                 event.key,
@@ -279,22 +279,24 @@ def _callbacks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
                     "Method": event.method,
                     "Parameters": dict(event.params),
                     "State": "waiting",
-                    "Owed": time,
+                    "Owed": iso(entry.at),
                     "Tries": [],
                 },
             )
-        callback = callbacks.get(getattr(event, "key", ""), {})
+        callback = callbacks.get(getattr(event, "key", ""))
+        if callback is None:
+            continue
         match event:
-            case CallbackDelivered() if callback:
+            case CallbackDelivered():
                 callback["State"] = "delivered"
-                tried = {"Try": event.attempt, "Time": time, "Status": event.status, "Why": None}
+                tried = {"Try": event.attempt, "Time": iso(entry.at), "Status": event.status, "Why": None}
                 callback["Tries"].append(tried)
-            case CallbackFailed() if callback:
-                tried = {"Try": event.attempt, "Time": time, "Status": None, "Why": event.why}
+            case CallbackFailed():
+                tried = {"Try": event.attempt, "Time": iso(entry.at), "Status": None, "Why": event.why}
                 callback["Tries"].append(tried)
-            case CallbackGivenUp() if callback and callback["State"] == "waiting":
+            case CallbackGivenUp() if callback["State"] == "waiting":
                 callback["State"] = "given-up"
-            case CallbackRenewed() if callback and callback["State"] == "given-up":
+            case CallbackRenewed() if callback["State"] == "given-up":
                 callback["State"] = "waiting"
     return list(callbacks.values())
 

@@ -19,8 +19,8 @@ fetched with NETWORK_OUT_OF_ORDER, and the server's log says where and why: URL,
 Attributes that a verb does not know are ignored. Of true and false only `true` is true. *lenient* means that a value which
 cannot be used counts as not given. A method that is not given is DEFAULT_HTTP_METHOD. A document may redirect up to
 MAX_DOCUMENTS times, and no more than 50 times in a row without anything having been run on the channel. All documents of
-a call together may have 8 KiB of characters for each of MAX_DOCUMENTS, and 8 MiB in any case. A call of 100000 events is
-ended: a verb makes three of them, or a few more.
+a call together may have 8 KiB of characters for each of MAX_DOCUMENTS, and 8 MiB in any case. A call may have 50 events
+for each of MAX_DOCUMENTS, and 50000 in any case, then it is ended: a verb makes three of them, or a few more.
 """
 
 
