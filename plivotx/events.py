@@ -10,7 +10,7 @@ clock.  The wall time at which an event was recorded is kept by the log, beside 
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, get_args
 
 import msgspec
 
@@ -452,36 +452,6 @@ class Unknown(Event, frozen=True, kw_only=True, tag=False):
     data: bytes
 
 
-_CLASSES: tuple[type[Event], ...] = (
-    CallRequested,
-    ChannelRang,
-    ChannelAnswered,
-    ChannelEnded,
-    JobFailed,
-    StepEnded,
-    DocumentFetched,
-    DocumentFailed,
-    CallbackDelivered,
-    CallbackFailed,
-    AttemptStarted,
-    AttemptSkipped,
-    AttemptFailed,
-    LimitReached,
-    HangupRequested,
-    CallbackOwed,
-    CallbackGivenUp,
-    CallbackRenewed,
-    StepStarted,
-    VerbEnded,
-    VerbRound,
-    VerbAbandoned,
-    Redirected,
-    ScriptEnded,
-    CallEnded,
-    CallClosed,
-)
-BY_NAME: dict[str, type[Event]] = {each.__name__: each for each in _CLASSES}
-_encoder = msgspec.json.Encoder()
 _Any: TypeAlias = (
     CallRequested
     | ChannelRang
@@ -510,6 +480,8 @@ _Any: TypeAlias = (
     | CallEnded
     | CallClosed
 )
+BY_NAME: dict[str, type[Event]] = {each.__name__: each for each in get_args(_Any)}
+_encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(_Any)
 _decoder_of_all: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[_Any])
 
