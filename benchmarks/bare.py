@@ -1,7 +1,8 @@
 """What plivotx is held against: a Klein handler with the same answer, and an agent with the same requests.
 
 `python -m benchmarks.bare` answers each POST; with the port of an application it then asks that for the three
-pages that plivotx asks for in a call, with forms as long, and does nothing with the answers.
+pages that plivotx asks for in a call, with forms as long, and does nothing with the answers.  It asks with Twisted's
+agent, or with treq if that word follows.
 """
 
 import json
@@ -10,6 +11,7 @@ import uuid
 from typing import Any
 from urllib.parse import urlencode
 
+import treq
 from klein import Klein
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, succeed
@@ -54,11 +56,13 @@ class Bare:
 
     app = Klein()
 
-    def __init__(self, application: int) -> None:
+    def __init__(self, application: int, client: str) -> None:
         self._application = application
+        self._client = client
         pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = KEPT
         pool.retryAutomatically = False
+        self._pool = pool
         self._agent = Agent(reactor, pool=pool)
 
     @app.route("/v0.1/Call/", methods=["POST"], strict_slashes=False)
@@ -82,22 +86,28 @@ class Bare:
             "HangupCause": "NORMAL_CLEARING",
         }
         for page in PAGES:
+            url = f"http://127.0.0.1:{self._application}/{page}/"
+            if self._client == "treq":
+                await treq.content(await treq.post(url, data=form, pool=self._pool, timeout=30))
+                continue
             response = await self._agent.request(
                 b"POST",
-                f"http://127.0.0.1:{self._application}/{page}/".encode(),
+                url.encode(),
                 Headers({"User-Agent": ["bare"], "Content-Type": ["application/x-www-form-urlencoded"]}),
                 Body(urlencode(form).encode()),
             )
             await readBody(response)
 
 
-def main(application: int = 0) -> None:
+def main(application: int = 0, client: str = "agent") -> None:
     """Serve until stopped."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
-    port = reactor.listenTCP(0, Site(Bare(application).app.resource()), backlog=1024, interface="127.0.0.1")
+    port = reactor.listenTCP(
+        0, Site(Bare(application, client).app.resource()), backlog=1024, interface="127.0.0.1"
+    )
     print(f"listens on 127.0.0.1:{port.getHost().port}", flush=True)
     reactor.run()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:])
