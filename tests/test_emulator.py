@@ -855,6 +855,13 @@ class Program(unittest.TestCase):
             str(refused),
         )
 
+    def test_is_another_freeswitch_at_each_start_unless_a_seed_is_given(self):
+        cores = [
+            self.make(*options)._switch.core_uuid for options in ((), (), ("--seed", "7"), ("--seed", "7"))
+        ]
+        self.assertEqual(len(set(cores)), 3)
+        self.assertEqual(cores[2], cores[3])
+
     def test_names_the_option_that_is_wrong_and_its_value(self):
         for name, value, why in (
             ("--port", "70000", "0 to 65535"),

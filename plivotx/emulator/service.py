@@ -1,6 +1,7 @@
 """`twistd plivotx-emulator`: an emulated FreeSWITCH whose event socket is a TCP port."""
 
 import time
+from random import Random
 from typing import Any, ClassVar
 
 from twisted.application.service import Service
@@ -81,7 +82,13 @@ class Options(usage.Options):
         ["port", "p", 8021, "Where it listens; 0 is any free one, which the log names.", port],
         ["host", None, "127.0.0.1", "Address on which it listens."],
         ["password", None, "ClueCon", "What clients must give as their password."],
-        ["seed", None, 0, "For its UUIDs and dice: the same seed makes the same ones.", seed],
+        [
+            "seed",
+            None,
+            None,
+            "For its UUIDs and dice: the same seed makes the same ones; else chosen anew.",
+            seed,
+        ],
     ]
 
 
@@ -91,5 +98,7 @@ def makeService(options: Options) -> Service:
 
     reactor: Any = installed
     clock: Any = Steady(reactor)
-    switch = Switch(clock, seed=options["seed"], wall=time.time(), password=options["password"])
+    # started again it has lost its calls, which must show by its Core-UUID
+    chosen = Random().getrandbits(32) if options["seed"] is None else options["seed"]  # noqa: S311 - no secret
+    switch = Switch(clock, seed=chosen, wall=time.time(), password=options["password"])
     return EmulatorService(reactor, switch, options["host"], options["port"])
