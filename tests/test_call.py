@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
+from uuid import uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -309,6 +310,12 @@ class Properties(SynchronousTestCase):
                     dialled.append(command.channel)
                     call, _ = settle(evolve(call, started(command.number)))
         self.assertEqual(len(dialled), len(set(dialled)))
+
+
+class ChannelUuids(SynchronousTestCase):
+    @given(st.uuids(), st.sampled_from("AB"), st.integers(1, 3200))
+    def test_are_those_of_version_5_within_the_request(self, request, leg, attempt):
+        self.assertEqual(channel_uuid(str(request), leg, attempt), str(uuid5(request, f"{leg}/{attempt}")))
 
 
 class Dialling(SynchronousTestCase):

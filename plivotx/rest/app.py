@@ -303,8 +303,12 @@ def _urlencoded(text: bytes, what: str = "body") -> Iterator[tuple[str, str]]:
         raise BadForm(f"The {what} has more than {MAX_FIELDS} fields")
     for piece in filter(None, text.replace(b"+", b" ").split(b"&")):
         before, _, after = piece.partition(b"=")
-        name = _text(unquote_to_bytes(before))
-        yield name, _text(unquote_to_bytes(after), name)
+        name = _text(_unquoted(before))
+        yield name, _text(_unquoted(after), name)
+
+
+def _unquoted(text: bytes) -> bytes:
+    return unquote_to_bytes(text) if b"%" in text else text
 
 
 def _multipart(body: bytes, boundary: str) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,11 @@ PARAMETERS = (
     "AccountSID",
 )
 
+_BY_LOWER_CASE = {each.lower(): each for each in PARAMETERS}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile("[0-9]{1,10}")
+_DIGITS = re.compile("[0-9A-D*#wW]+(?:@([0-9]{1,6}))?")
+
 Check = Callable[[CallRequested], None]
 """Raises ValueError, with the name of the parameter, if the call cannot be dialled exactly as asked."""
 
@@ -62,10 +67,8 @@ def _shown(value: str) -> str:
 
 def misspelt(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     """Names of *fields* that mean nothing, each with the parameter that differs from it only in case."""
-    known = {each.lower(): each for each in PARAMETERS}
-    return [
-        (name, known[name.lower()]) for name in fields if name not in PARAMETERS and name.lower() in known
-    ]
+    meant = {name: _BY_LOWER_CASE.get(name.lower(), name) for name in fields}
+    return [(name, parameter) for name, parameter in meant.items() if name != parameter]
 
 
 def call_requested(fields: Mapping[str, str], request_uuid: str, check: Check) -> CallRequested:
@@ -119,7 +122,7 @@ def _text(fields: Mapping[str, str], name: str, longest: int = MAX_TEXT) -> str:
         raise _bad(fields, name, f"is longer than {longest} characters")
     if "\0" in value:
         raise _bad(fields, name, "holds NUL")
-    if re.search("[\ud800-\udfff]", value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise _bad(fields, name, "holds half a character (a lone surrogate)")
     return value
 
@@ -184,19 +187,21 @@ def _numbers(fields: Mapping[str, str], name: str, most: int) -> list[int | None
     """The entries of a list of numbers; an empty one is None."""
     entries = _list(fields, name)
     for each in entries:
-        if each and not (re.fullmatch("[0-9]{1,10}", each) and 1 <= int(each) <= most):
+        if each and not (_NUMBER.fullmatch(each) and 1 <= int(each) <= most):
             raise _bad(fields, name, f"has the entry {_shown(each)}, which is no integer from 1 to {most}")
     return [int(each) if each else None for each in entries]
 
 
 def _digits(fields: Mapping[str, str], name: str) -> str:
     value = _text(fields, name)
-    found = re.fullmatch("[0-9A-D*#wW]+(?:@([0-9]{1,6}))?", value)
-    if value and not found:
+    if not value:
+        return ""
+    found = _DIGITS.fullmatch(value)
+    if not found:
         raise _bad(fields, name, "may hold only 0-9 A-D * # w W, and @ with milliseconds at the end")
     if len(value) > MAX_DIGITS:
         raise _bad(fields, name, f"is longer than {MAX_DIGITS} characters")
-    if found and found[1] and int(found[1]) not in DIGIT_MS:
+    if found[1] and int(found[1]) not in DIGIT_MS:
         raise _bad(fields, name, f"has a length outside {DIGIT_MS[0]} to {DIGIT_MS[-1]} ms")
     return value
 
@@ -214,9 +219,12 @@ def _variables(fields: Mapping[str, str], name: str) -> Pairs:
     A value may stand in single quotes, and a backslash makes a comma, a quote or a backslash an ordinary
     character, as in FreeSWITCH's own dial strings.
     """
+    text = _text(fields, name, MAX_EXTRA)
+    if not text:
+        return ()
     pieces = [""]
     quoted = False
-    characters = iter(_text(fields, name, MAX_EXTRA))
+    characters = iter(text)
     for character in characters:
         if character == "\\":
             following = next(characters, "")
@@ -242,7 +250,7 @@ def _seconds(fields: Mapping[str, str], name: str, at_least: int) -> int | None:
     value = fields.get(name, "")
     if not value:
         return None
-    if not re.fullmatch(r"[0-9]{1,10}", value) or not at_least <= int(value) <= MAX_SECONDS:
+    if not _NUMBER.fullmatch(value) or not at_least <= int(value) <= MAX_SECONDS:
         raise _bad(fields, name, f"is no integer from {at_least} to {MAX_SECONDS} (seconds)")
     return int(value)
 
