@@ -196,8 +196,12 @@ class SQLiteLog:
             return fail(Unwritable(f"{self._path}: the log is closed"))
         self._gathered.append(write)
         if len(self._gathered) == 1 and not self._writing:
-            self._reactor.callLater(0, self._hand_over)  # with the others of this turn, for one commit
+            self._reactor.callLater(0, self._await_others)
         return write.done
+
+    def _await_others(self) -> None:
+        """Wait for a turn of the reactor more: what clients send meanwhile shares the commit."""
+        self._reactor.callLater(0, self._hand_over)
 
     def _hand_over(self) -> None:
         """Give the writer a group, unless it has one."""
