@@ -186,7 +186,7 @@ class OldKeys(Old):
             [
                 "FILE, line 2: DEFAULT_HTTP_METHOD = 'post': must be GET or POST",
                 "FILE, line 3: AUTH_ID: AUTH_ID and AUTH_TOKEN: give both or neither",
-                "FILE, line 7: SSL_CERT: cannot be read: [Errno 2] No such file or directory: '/nowhere.pem'",
+                "FILE, line 7: SSL_CERT: /nowhere.pem cannot be read: No such file or directory",
             ],
         )
 
