@@ -18,7 +18,7 @@ def run(folder: Path) -> list[Line]:
         for number in range(ROUNDS):
             progress(f"accept: round {number + 1} of {ROUNDS}")
             with server(folder) as ours:  # a new one, for the calls stay open: nobody is there to dial
-                _load(folder, ours.http_port, 16, 0.5)
+                load(folder, ours.http_port, 16, 0.5)
                 for clients in CLIENTS:
                     for name, process, port in (
                         ("bare", bare, bare.port()),
@@ -54,9 +54,10 @@ def run(folder: Path) -> list[Line]:
 def _measure(folder: Path, process: Process, port: int, clients: int) -> tuple[float, float]:
     """Requests accepted in a second, CPU seconds of each."""
     before = process.cpu()
-    accepted, seconds = _load(folder, port, clients, SECONDS)
+    accepted, seconds = load(folder, port, clients, SECONDS)
     return accepted / seconds, (process.cpu() - before) / accepted
 
 
-def _load(folder: Path, port: int, clients: int, seconds: float) -> list[float]:
+def load(folder: Path, port: int, clients: int, seconds: float) -> list[float]:
+    """Post over so many connections for so long; gives how many were accepted, and in how many seconds."""
     return Process(module("load", port, clients, seconds), folder, "load", "").result()

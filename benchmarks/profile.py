@@ -36,7 +36,7 @@ Spent: TypeAlias = tuple[int, float, float]
 
 def _accept(folder: Path, twistd: Sequence[str]) -> tuple[int, str]:
     with server(folder, twistd=twistd) as process:
-        accepted, _ = accept._load(folder, process.http_port, 16, SECONDS)  # noqa: SLF001 - the same load
+        accepted, _ = accept.load(folder, process.http_port, 16, SECONDS)
     return int(accepted), "POSTs over 16 connections"
 
 

@@ -9,26 +9,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from plivotx.rest.forms import PARAMETERS
 from plivotx.testing import SELF, EmulatedWorld
 
-PARAMETERS = (
-    "From",
-    "To",
-    "Gateways",
-    "AccountSID",
-    "AnswerUrl",
-    "HangupUrl",
-    "RingUrl",
-    "TimeLimit",
-    "HangupOnRing",
-    "CallerName",
-    "GatewayCodecs",
-    "GatewayTimeouts",
-    "GatewayRetries",
-    "ExtraDialString",
-    "SendDigits",
-    "SendOnPreanswer",
-)
 WORDS = (
     "\0", "\r\n", "\n\napi system touch x\n\n", "'", '"', "\\", "{", "}", "{a=b}", "[", "]", "<", ">", ",", "|",
     ":_:", "${system(id)}", "$\\{x}", "&hangup()", " ", "=", "^^:", "origination_nested_vars=true", "api_on_answer=",
