@@ -117,7 +117,8 @@ class Due:
 
     __slots__ = ("commands", "decision")
 
-    def __init__(self, commands: Iterable[Command]) -> None:
+    def __init__(self, commands: Iterable[Command], *, deciding: bool = False) -> None:
+        """*deciding* says that it is not asked any further once there is something to be decided."""
         self.commands: dict[tuple[str, ...], Command] = {}
         """What is to be done, by key."""
         self.decision: Event | None = None
@@ -127,12 +128,25 @@ class Due:
                 self.commands[each.key] = each
             elif self.decision is None:
                 self.decision = each.event
+                if deciding:
+                    break
 
 
 class _Live:
     """One open call in memory."""
 
-    __slots__ = ("asked", "call", "deciding", "due", "failures", "held", "running", "waiters", "writing")
+    __slots__ = (
+        "asked",
+        "call",
+        "deciding",
+        "due",
+        "failures",
+        "held",
+        "running",
+        "settled",
+        "waiters",
+        "writing",
+    )
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -147,6 +161,8 @@ class _Live:
         self.due = Due(())
         """What is due, as of `asked`."""
         self.asked: Call | None = None
+        self.settled: Call | None = None
+        """The state for which all that is due has been seen to: no need to look again."""
 
     def reached(self, version: int) -> Deferred[None]:
         """Fires when the state holds *version* events."""
@@ -157,6 +173,8 @@ class _Live:
         return waiter
 
     def wake(self) -> None:
+        if not self.waiters:
+            return
         ready = [each for each in self.waiters if each[0] <= self.call.version or self.call.closed]
         self.waiters = [each for each in self.waiters if each not in ready]
         for _, waiter in ready:
@@ -293,7 +311,7 @@ class Engine:
         live = self._live.get(self.channels.stream(channel) or "")
         if live is None:
             return succeed(None)
-        return self._append(live, [event]).addErrback(self._untold, live)
+        return self._append(live, (event,)).addErrback(self._untold, live)
 
     def _untold(self, failure: Failure, live: _Live) -> Failure:
         if self._live.get(live.call.uuid) is live:
@@ -314,7 +332,7 @@ class Engine:
     async def record(self, live: _Live, events: Sequence[Event]) -> None:
         """Append *events* of one call and wait until its state holds them.
 
-        Decisions are appended with the expected version and fail with `Conflict`; facts are tried
+        What is decided because of them goes with them.  Decisions are appended with the expected version and fail with `Conflict`; facts are tried
         again until the log takes them, for what the world did has happened and is not to be redone.
         """
         if live.call.closed or not events:
@@ -336,14 +354,44 @@ class Engine:
             return
 
     def _append(self, live: _Live, events: Sequence[Event], expected: int | None = None) -> Deferred[None]:
-        """Append *events* of one call; fires once its state holds them."""
+        """Append *events* of one call, and with them what is decided once it has them.
+
+        Fires once its state holds them.  If something came in between, they go alone, and the decisions are
+        made anew.
+        """
+        decisions = self._decisions(live, events)
+        if not decisions:
+            return self._write(live, events, expected)
+
+        def alone(failure: Failure) -> Deferred[None]:
+            failure.trap(Refused)
+            return self._write(live, events, expected)
+
+        return self._write(live, events, live.call.version, decisions).addErrback(alone)
+
+    def _write(
+        self, live: _Live, events: Sequence[Event], expected: int | None, decisions: Sequence[Event] = ()
+    ) -> Deferred[None]:
+        """Append *events* and *decisions* in one go; fires once the call's state holds them."""
 
         def over(result: Any) -> Any:
             live.writing -= 1
+            if decisions:
+                live.deciding = 0
+                if not isinstance(result, Failure):
+                    self._complain(live, decisions)
             return result
 
         live.writing += 1
+        if decisions:
+            events = (*events, *decisions)
+            live.deciding = live.call.version + len(events)
         return self._log.append(live.call.uuid, events, expected).addCallback(live.reached).addBoth(over)
+
+    def _complain(self, live: _Live, decisions: Sequence[Event]) -> None:
+        for each in decisions:
+            if each.complaint:
+                self.log_lines.warn("call {call}: {complaint}", call=live.call.uuid, complaint=each.complaint)
 
     # -- the circle --------------------------------------------------------------------------------
 
@@ -435,9 +483,11 @@ class Engine:
         live.held.clear()
 
     def _ask(self, live: _Live) -> None:
-        if not self.running:
+        call = live.call
+        if live.settled is call or not self.running:
             return
-        commands = self._due_now(live).commands
+        due = self._due_now(live)
+        commands = due.commands
         for key in [each for each in live.running if each not in commands]:
             live.running[key].forget()
         for key in [each for each in live.held if each not in commands and each != _DECIDE]:
@@ -448,6 +498,8 @@ class Engine:
             if key not in live.running and key not in live.held:
                 self._start(live, key, command)
         self._decide(live)
+        if due.decision is None:
+            live.settled = call
 
     def _due_now(self, live: _Live) -> Due:
         """Everything due.  The same state gives the same answer, so it is asked once for each."""
@@ -483,9 +535,7 @@ class Engine:
             outcome = await self._handlers[type(command)](command, ticket)
             await self.record(live, outcome)
         except CancelledError:
-            if ticket.forgotten or not self.running:
-                return
-            # A cancellation that was not ours: to the engine a handler that changed nothing.
+            pass  # it ceased to be due; or the cancellation was not ours, and it counts as having changed nothing
         except Refused:
             pass  # the call has moved on; what is due now is asked below
         except Unwritable as error:
@@ -498,10 +548,13 @@ class Engine:
                 del live.running[key]
         if not live.call.closed and self.running:
             try:
-                # Still due means that the handler changed nothing: wait longer each time, never spin.
-                if key in self._due_now(live).commands:
-                    self._hold(live, key, longest)
-                self._ask(live)
+                still_due = key in self._due_now(live).commands
+                if still_due and not ticket.forgotten:
+                    self._hold(live, key, longest)  # it changed nothing: wait longer each time, never spin
+                elif still_due:
+                    live.settled = None  # it is due anew, and was left alone because this one ran on
+                if still_due or not ticket.forgotten:
+                    self._ask(live)
             except Exception:
                 self.log_lines.failure("asking what is due after {command} broke", command=command)
 
@@ -516,6 +569,7 @@ class Engine:
 
         def again() -> None:
             live.held.pop(key, None)
+            live.settled = None
             self._ask(live)
 
         live.held[key] = self._clock.callLater(_backoff(failures, longest), again)
@@ -524,49 +578,54 @@ class Engine:
 
     def _decide(self, live: _Live) -> None:
         """Append, in one batch, all decisions that follow from the call's state and from each other."""
-        if live.writing or _DECIDE in live.held or live.call.closed:
-            return
         decisions = self._decisions(live)
         if decisions:
-            live.deciding = live.call.version + len(decisions)
-            work = Deferred.fromCoroutine(self._append_decisions(live, decisions))
-            work.addErrback(self._unhandled)
+            expected = live.call.version
+            writing = self._write(live, (), expected, decisions)
+            writing.addCallbacks(
+                self._decided, self._undecided, callbackArgs=(live,), errbackArgs=(live, expected)
+            )
+            writing.addErrback(self._unhandled)
 
-    def _decisions(self, live: _Live) -> list[Event]:
+    def _decided(self, result: None, live: _Live) -> None:
+        del result
+        live.failures.pop(_DECIDE, None)
+
+    def _undecided(self, failure: Failure, live: _Live, expected: int) -> None:
+        error = failure.value
+        if isinstance(error, Unwritable):
+            self._unwritten(live, error)
+        else:
+            failure.trap(Refused)
+        if self.running and not live.call.closed:
+            # If a fact came in between, its delivery asks again, unless it was delivered already.
+            if isinstance(error, Unwritable) or live.call.version == expected:
+                self._hold(live, _DECIDE, LOG_BACKOFF)
+            live.settled = None
+            self._ask(live)
+
+    def _decisions(self, live: _Live, first: Sequence[Event] = ()) -> list[Event]:
+        """What is to be decided once the call has the events *first*: all that follows from them, and from each other.
+
+        Nothing while something else of the call is on its way into the log, for it would be refused.
+        """
         decided: list[Event] = []
-        call, due = live.call, self._due_now(live)
+        if live.writing or _DECIDE in live.held or live.call.closed or not self.running:
+            return decided
+        call, due = live.call, None if first else self._due_now(live)
+        for event in first:
+            call = evolve(call, event) or call
         for _ in range(MAX_DECISIONS):
+            due = due or Due(self._due(call), deciding=True)
             if due.decision is None:
                 live.asked, live.due = call, due  # it will be so once they are on record
                 return decided
             decided.append(due.decision)
-            call = evolve(call, due.decision) or call
-            due = Due(self._due(call))
+            call, due = evolve(call, due.decision) or call, None
         self.log_lines.error(
             "policies do not come to rest for call {call}: {decided}", call=call.uuid, decided=decided[-3:]
         )
         return decided[:1]
-
-    async def _append_decisions(self, live: _Live, decisions: Sequence[Event]) -> None:
-        expected = live.call.version
-        failed = False
-        try:
-            await self._append(live, decisions, expected)
-            for complaint in filter(None, (each.complaint for each in decisions)):
-                self.log_lines.warn("call {call}: {complaint}", call=live.call.uuid, complaint=complaint)
-            live.failures.pop(_DECIDE, None)
-        except Refused:
-            # A fact came in between; its delivery asks again, unless it was delivered already.
-            failed = live.call.version == expected
-        except Unwritable as error:
-            self._unwritten(live, error)
-            failed = True
-        finally:
-            live.deciding = 0
-        if self.running and not live.call.closed:
-            if failed:
-                self._hold(live, _DECIDE, LOG_BACKOFF)
-            self._ask(live)
 
 
 _DECIDE = ("decide",)

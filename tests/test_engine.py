@@ -172,6 +172,28 @@ class EngineTests(SynchronousTestCase):
         self.assertEqual(self.names()[-1], "ChannelRang")
         self.assertEqual(engine.idle()["running"], 0)
 
+    def test_what_is_due_anew_while_the_old_one_runs_on_is_started_after_it(self):
+        self.policies.append(lambda call: [] if call.version == 2 else [WATCH])
+        sent = Deferred()
+
+        async def handle(command, ticket):
+            self.asked.append(ticket.call.version)
+            with ticket.sent():
+                await sent
+            await Deferred()
+
+        self.handlers[Watch] = handle
+        engine = self.engine()
+        engine.request(REQUEST)
+        self.advance()
+        for event in (STARTED, ChannelRang(channel="c", at=1)):
+            self.log.append(STREAM, [event])
+            self.advance()
+        self.assertEqual(self.asked, [1])
+        sent.callback(None)
+        self.advance()
+        self.assertEqual(self.asked, [1, 3])
+
     def test_decisions_that_follow_from_each_other_are_one_batch(self):
         def policy(call):
             if not call.ended:
@@ -195,20 +217,52 @@ class EngineTests(SynchronousTestCase):
         self.advance()
         append, appended = self.log.append, []
 
-        def noted(stream, events, *more):
+        def noted(stream, events, expected=None):
             appended.extend(type(each).__name__ for each in events)
-            return append(stream, events, *more)
+            return append(stream, events, expected)
 
         self.patch(self.log, "append", noted)
         return engine, appended
 
+    def test_what_is_decided_because_of_a_fact_goes_into_the_log_with_it(self):
+        engine, appended = self.ending_once_it_rang()
+        told = engine.tell("c", ChannelRang(channel="c", at=1))
+        self.assertEqual(appended, ["ChannelRang", "CallEnded"])
+        self.advance()
+        self.successResultOf(told)
+        self.assertEqual(self.names()[2:], appended)
+
     def test_nothing_is_decided_while_a_fact_is_on_its_way_for_it_would_be_refused(self):
         engine, appended = self.ending_once_it_rang()
-        for fact in (ChannelRang(channel="c", at=1), ChannelAnswered(channel="c", at=2)):
+        for fact in (ChannelAnswered(channel="c", at=2), ChannelRang(channel="c", at=1)):
             self.assertNoResult(engine.tell("c", fact))
         self.advance()
-        self.assertEqual(appended, ["ChannelRang", "ChannelAnswered", "CallEnded"])
+        self.assertEqual(appended, ["ChannelAnswered", "ChannelRang", "CallEnded"])
         self.assertEqual(self.names()[2:], appended)
+
+    def test_a_fact_is_recorded_although_what_was_decided_because_of_it_is_overtaken(self):
+        engine, appended = self.ending_once_it_rang()
+        asked = Deferred.fromCoroutine(engine.hang_up("Y", stream=STREAM))  # on its way before
+        told = engine.tell("c", ChannelRang(channel="c", at=1))
+        self.advance()
+        self.successResultOf(asked)
+        self.successResultOf(told)
+        self.assertEqual(
+            appended, ["HangupRequested", "ChannelRang", "CallEnded", "ChannelRang", "CallEnded"]
+        )
+        self.assertEqual(self.names()[2:], ["HangupRequested", "ChannelRang", "CallEnded"])
+
+    def test_a_fact_is_recorded_although_what_is_decided_because_of_it_cannot_be_written(self):
+        broken = Decide(stream=STREAM, event=CallEnded(cause="\ud800"))
+        self.policies.append(lambda call: [broken] if call.up and call.up.rang_at else [])
+        engine = self.engine()
+        self.log.append(STREAM, [REQUEST, STARTED])
+        self.advance()
+        told = engine.tell("c", ChannelRang(channel="c", at=1))
+        self.advance()
+        self.successResultOf(told)
+        self.assertEqual(self.names(), ["CallRequested", "AttemptStarted", "ChannelRang"])
+        self.assertEqual(engine.idle()["held"], 1)  # to be decided again, later each time
 
     def test_what_waited_for_a_fact_is_decided_although_that_could_not_be_written(self):
         engine, appended = self.ending_once_it_rang()
