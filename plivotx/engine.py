@@ -117,19 +117,11 @@ class Due:
 
     __slots__ = ("commands", "decision")
 
-    def __init__(self, commands: Iterable[Command], *, deciding: bool = False) -> None:
-        """*deciding* says that it is not asked any further once there is something to be decided."""
+    def __init__(self) -> None:
         self.commands: dict[tuple[str, ...], Command] = {}
         """What is to be done, by key."""
         self.decision: Event | None = None
         """The first of what is to be decided."""
-        for each in commands:
-            if not isinstance(each, Decide):
-                self.commands[each.key] = each
-            elif self.decision is None:
-                self.decision = each.event
-                if deciding:
-                    break
 
 
 class _Live:
@@ -158,7 +150,7 @@ class _Live:
         """Version that the call will have once the decisions are in the log that are on their way there."""
         self.writing = 0
         """How many appends are on their way to the log and back: a decision made meanwhile would be refused."""
-        self.due = Due(())
+        self.due = Due()
         """What is due, as of `asked`."""
         self.asked: Call | None = None
         self.settled: Call | None = None
@@ -490,10 +482,11 @@ class Engine:
         commands = due.commands
         for key in [each for each in live.running if each not in commands]:
             live.running[key].forget()
-        for key in [each for each in live.held if each not in commands and each != _DECIDE]:
-            live.held.pop(key).cancel()
-        for key in [each for each in live.failures if each not in commands and each != _DECIDE]:
-            del live.failures[key]
+        if live.failures:  # it was tried again, or waits to be
+            for key in [each for each in live.held if each not in commands and each != _DECIDE]:
+                live.held.pop(key).cancel()
+            for key in [each for each in live.failures if each not in commands and each != _DECIDE]:
+                del live.failures[key]
         for key, command in commands.items():
             if key not in live.running and key not in live.held:
                 self._start(live, key, command)
@@ -506,19 +499,30 @@ class Engine:
         if live.asked is not live.call:
             # Equal is what was foreseen when decisions were made that are on record now.
             if live.asked != live.call:
-                live.due = Due(self._due(live.call))
+                live.due = self._due(live.call)
             live.asked = live.call
         return live.due
 
-    def _due(self, call: Call) -> Iterator[Command]:
-        """Everything due.  A policy that raises is logged, and the others are still asked."""
+    def _due(self, call: Call, *, deciding: bool = False) -> Due:
+        """What is due, or with *deciding* only the first decision if there is one.
+
+        A policy that raises is logged, and the others are still asked.
+        """
+        due = Due()
         for policy in self._policies:
             try:
-                yield from policy(call)
+                for each in policy(call):
+                    if not isinstance(each, Decide):
+                        due.commands[each.key] = each
+                    elif due.decision is None:
+                        due.decision = each.event
+                        if deciding:
+                            return due
             except Exception:
                 self.log_lines.failure(
                     "policy {policy} raised for call {call}", policy=policy, call=call.uuid
                 )
+        return due
 
     def _start(self, live: _Live, key: tuple[str, ...], command: Command) -> None:
         ticket = live.running[key] = Ticket(self, live)
@@ -616,7 +620,7 @@ class Engine:
         for event in first:
             call = evolve(call, event) or call
         for _ in range(MAX_DECISIONS):
-            due = due or Due(self._due(call), deciding=True)
+            due = due or self._due(call, deciding=True)
             if due.decision is None:
                 live.asked, live.due = call, due  # it will be so once they are on record
                 return decided

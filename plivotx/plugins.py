@@ -69,15 +69,15 @@ def load(folders: Sequence[Path], config: Config) -> Plugins:
             _register(manager, path)
             files.append(str(path))
     # pluggy lists the latest registered last; callbacks are told in the order of the files.
-    telling = tuple(manager.hook.callbacks.get_hookimpls())
-    adding = tuple(manager.hook.session.get_hookimpls())
+    telling = [_answering(each, config, _is_owed) for each in manager.hook.callbacks.get_hookimpls()]
+    adding = [_answering(each, config, _is_pair) for each in manager.hook.session.get_hookimpls()]
 
     def session(call: Call) -> Pairs:
-        return tuple(pair for hook in adding for pair in _answers(hook, _is_pair, call=call))
+        return tuple(pair for ask in adding for pair in ask(call))
 
     return Plugins(
         verbs=_verbs(manager.hook.verbs.get_hookimpls()),
-        callbacks=tuple(partial(_told_by, hook, config) for hook in telling),
+        callbacks=tuple(telling),
         session=session,
         files=tuple(files),
     )
@@ -106,29 +106,44 @@ def _verbs(hooks: Sequence[pluggy.HookImpl]) -> dict[str, type[Verb]]:
     return verbs
 
 
-def _told_by(hook: pluggy.HookImpl, config: Config, call: Call) -> Iterable[CallbackOwed]:
-    answers: Iterable[CallbackOwed] = _answers(
-        hook, lambda each: isinstance(each, CallbackOwed), call=call, config=config
-    )
-    return answers
+def _answering(
+    hook: pluggy.HookImpl, config: Config, right: Callable[[Any], bool]
+) -> Callable[[Call], tuple[Any, ...]]:
+    """What asks a hook about a call; a hook that raises has answered nothing, and the call goes on."""
+    function: Callable[..., Any] = hook.function
+    if "config" in hook.argnames:
+        function = partial(function, config=config)
+    if "call" not in hook.argnames:
+        function = partial(_without_call, function)
+
+    def ask(call: Call) -> tuple[Any, ...]:
+        try:
+            answers = tuple(function(call=call))
+            for each in answers:
+                if not right(each):
+                    raise TypeError(f"{hook.function.__name__} gives {each!r}")
+        except MISTAKES:
+            log.failure("plugin {name} raised", name=hook.plugin_name)
+            return ()
+        return answers
+
+    return ask
 
 
-def _answers(hook: pluggy.HookImpl, right: Callable[[Any], bool], **offered: Any) -> tuple[Any, ...]:
-    """What a hook answers to the arguments it asks for; nothing if it raises, and the call goes on."""
-    try:
-        given: Any = hook.function(**{name: offered[name] for name in hook.argnames})
-        answers = tuple(given)
-        for each in answers:
-            if not right(each):
-                raise TypeError(f"{hook.function.__name__} gives {each!r}")
-    except MISTAKES:
-        log.failure("plugin {name} raised", name=hook.plugin_name)
-        return ()
-    return answers
+def _without_call(function: Callable[..., Any], call: Call) -> Any:
+    """Call one that does not want to know which call it is about."""
+    del call
+    return function()
+
+
+def _is_owed(thing: Any) -> bool:
+    return isinstance(thing, CallbackOwed)
 
 
 def _is_pair(thing: Any) -> bool:
-    return isinstance(thing, tuple) and len(thing) == 2 and all(isinstance(each, str) for each in thing)
+    if not isinstance(thing, tuple) or len(thing) != 2:
+        return False
+    return isinstance(thing[0], str) and isinstance(thing[1], str)
 
 
 def _register(manager: pluggy.PluginManager, path: Path) -> None:

@@ -4,6 +4,7 @@ Which parameter goes with which request, and when it is absent, is part of the A
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 from plivotx.config import Config
@@ -28,7 +29,12 @@ def _scheduled_hangup(call: Call) -> Pairs:
     """The name of the hangup that TimeLimit has scheduled."""
     if call.request.time_limit is None:
         return ()
-    return (("ScheduledHangupId", str(uuid5(UUID(call.uuid), "TimeLimit"))),)
+    return (("ScheduledHangupId", _scheduled_hangup_id(call.uuid)),)
+
+
+@lru_cache(maxsize=1024)
+def _scheduled_hangup_id(request_uuid: str) -> str:
+    return str(uuid5(UUID(request_uuid), "TimeLimit"))
 
 
 def _forwarded_from(call: Call) -> Pairs:
@@ -55,8 +61,10 @@ def _with_extra(ours: Pairs, extra: Pairs) -> Pairs:
 def callbacks(call: Call, config: Config) -> Iterable[CallbackOwed]:
     """Ring once at the first ringing or early media; hangup once at the end."""
     known = [each.what.key for each in call.owed]
-    rang = next((each for each in call.attempts if each.rang_at), None)
-    if rang and call.request.ring_url and "ring" not in known:
+    rang = None
+    if call.request.ring_url and "ring" not in known:
+        rang = next((each for each in call.attempts if each.rang_at), None)
+    if rang:
         ours = (*_who(call), ("CallUUID", rang.channel), ("CallStatus", "ringing"))
         yield CallbackOwed(
             key="ring",

@@ -33,10 +33,10 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
     """The policy; each of *tell* names the callbacks that a call has come to owe, in order."""
 
     def due(call: Call) -> Iterator[Command]:
-        known = {each.what.key for each in call.owed}
-        for owed in (owed for each in tell for owed in each(call)):
-            if owed.key not in known:
-                yield Decide(stream=call.uuid, event=owed)
+        for telling in tell:
+            for owed in telling(call):
+                if all(owed.key != known.what.key for known in call.owed):
+                    yield Decide(stream=call.uuid, event=owed)
         unsettled = [each for each in call.owed if not each.settled]
         failing = [each for each in unsettled if each.tries][-MOST_RETRIED:]
         for each in failing:
@@ -48,7 +48,7 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
             if not each.tries:
                 yield _try(call, each)
                 break
-        if call.ended and not call.closed and all(each.settled for each in call.owed):
+        if call.ended and not call.closed and not unsettled:
             undelivered = sum(each.given_up for each in call.owed)
             closed = CallClosed(undelivered=undelivered, renewal=call.renewals)
             yield Decide(stream=call.uuid, event=closed)

@@ -74,6 +74,7 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         except DocumentError as error:
             return error
 
+    most = max(MIN_EVENTS, EVENTS_EACH * config.max_documents)
     short, long = lru_cache(maxsize=256)(parsed), lru_cache(maxsize=32)(parsed)
 
     def due(call: Call) -> Iterator[Command]:
@@ -86,7 +87,6 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             return  # nothing had begun
         if not gone and (call.limits or call.hangup or cut):
             return  # it is being hung up, and will soon be gone
-        most = max(MIN_EVENTS, EVENTS_EACH * config.max_documents)
         if call.version >= most and not gone:
             why = (
                 f"document {script.number}, {_source(call)}: the call has {most} events, and may have no more"
