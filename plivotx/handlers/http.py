@@ -23,7 +23,7 @@ from plivotx.events import CallbackDelivered, CallbackFailed, DocumentFailed, Do
 from plivotx.handlers.signature import prepare, sign
 from plivotx.waiting import sleep, within
 
-USER_AGENT = "plivotx"
+USER_AGENT = b"plivotx"
 AT_ONCE = 64
 """Requests to one host at the same time; further ones wait, so that a slow host delays only itself."""
 IGNORED_BYTES = 16_384
@@ -175,8 +175,9 @@ class Web:
         most = self._config.max_redirects
         for _ in range(most + 1):
             response = await self._send(method, url, params, delivery, command.attempt)
-            location = response.headers.getRawHeaders(b"location")
-            if response.code not in _REDIRECTS or not location:
+            redirect = response.code in _REDIRECTS
+            location = response.headers.getRawHeaders(b"location") if redirect else None
+            if not location:
                 return await self._read(response, wanted=isinstance(command, FetchDocument))
             reader = _Reader(IGNORED_BYTES)
             response.deliverBody(reader)
@@ -190,21 +191,18 @@ class Web:
         self, method: str, url: str, params: Pairs, delivery: str, attempt: int
     ) -> "Deferred[IResponse]":
         prepared = prepare(method, url, params)
-        headers = Headers(
-            {
-                "User-Agent": [USER_AGENT],
-                "X-PLIVOTX-DELIVERY": [delivery],
-                "X-PLIVOTX-ATTEMPT": [str(attempt)],
-            }
-        )
+        headers = Headers()
+        headers.addRawHeader(b"User-Agent", USER_AGENT)
+        headers.addRawHeader(b"X-PLIVOTX-DELIVERY", delivery)
+        headers.addRawHeader(b"X-PLIVOTX-ATTEMPT", str(attempt))
         if prepared.body is not None:
-            headers.setRawHeaders("Content-Type", ["application/x-www-form-urlencoded"])
+            headers.addRawHeader(b"Content-Type", b"application/x-www-form-urlencoded")
         if self._config.auth_id and self._config.auth_token:
             signature = sign(self._config.auth_token, prepared.url, prepared.params)
-            headers.setRawHeaders("X-PLIVO-SIGNATURE", [signature])
+            headers.addRawHeader(b"X-PLIVO-SIGNATURE", signature)
         return self._agent.request(
             method.encode("ascii"),
-            _with_path(prepared.url).encode("ascii"),
+            prepared.url.encode("ascii"),
             headers,
             None if prepared.body is None else _Body(prepared.body),
         )
@@ -242,24 +240,10 @@ _AS_IT_WAS = (307, 308)
 _REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
 
 
-_NO_HTTP = (ValueError, LookupError, AttributeError, TypeError)
-"""What Twisted's parser raises besides exceptions of its own: that a header has no colon is told by nothing better."""
-
-
 def _why(error: BaseException) -> str:
     """Why a try has failed, in words that are not long, whatever was answered."""
-    reasons = getattr(error, "reasons", None)  # ResponseFailed hides what happened
-    if reasons:
-        error = reasons[0].value
     why = str(error) or type(error).__name__
-    if reasons and (isinstance(error, _NO_HTTP) or type(error).__module__.startswith("twisted.web.")):
-        why = f"the answer is no HTTP: {why}"
     return why if len(why) <= LONGEST_WHY else why[: LONGEST_WHY - 3] + "..."
-
-
-def _with_path(url: str) -> str:
-    """The URL with a path, which a request cannot do without: ``http://host?a=b`` has none."""
-    return re.sub(r"^([a-z]+://[^/?#]*)(?![^?#])", r"\1/", url)
 
 
 def decode_document(body: bytes) -> str:
