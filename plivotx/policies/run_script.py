@@ -65,19 +65,33 @@ LONG = 16 * 1024
 
 def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs], config: Config) -> Policy:
     """The policy; *verbs* are the known ones by name, *session* gives the parameters of a request."""
+    return _Scripts(verbs, session, config).due
 
-    def parsed(text: str) -> tuple[Verb, ...] | DocumentError:
+
+class _Scripts:
+    """What is due of a script; it keeps nothing but documents that it has read."""
+
+    def __init__(
+        self, verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs], config: Config
+    ) -> None:
+        self._verbs = verbs
+        self._session = session
+        self._config = config
+        self._most_events = max(MIN_EVENTS, EVENTS_EACH * config.max_documents)
+        self._most_read = max(MIN_READ, READ_EACH * config.max_documents)
+        self._read = lru_cache(maxsize=256)(self._parsed)
+        self._read_long = lru_cache(maxsize=32)(self._parsed)
+
+    def _parsed(self, text: str) -> tuple[Verb, ...] | DocumentError:
         if not text.strip():
             return ()  # an empty answer is how applications say that there is nothing to do
         try:
-            return parse(text, verbs, config)
+            return parse(text, self._verbs, self._config)
         except DocumentError as error:
             return error
 
-    most = max(MIN_EVENTS, EVENTS_EACH * config.max_documents)
-    short, long = lru_cache(maxsize=256)(parsed), lru_cache(maxsize=32)(parsed)
-
-    def due(call: Call) -> Iterator[Command]:
+    def due(self, call: Call) -> Iterator[Command]:
+        """See `plivotx.policies.Policy`."""
         at, script = call.attempt, call.script
         if at is None or not at.answered_at or script.end or call.closed:
             return
@@ -87,36 +101,43 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             return  # nothing had begun
         if not gone and (call.limits or call.hangup or cut):
             return  # it is being hung up, and will soon be gone
-        if call.version >= most and not gone:
+        if call.version >= self._most_events and not gone:
+            most = self._most_events
             why = (
                 f"document {script.number}, {_source(call)}: the call has {most} events, and may have no more"
             )
             yield _decide(call, ScriptEnded(cause=UNREADABLE, why=why, fault=True))
             return
         if script.body is None:
-            yield _fetch(call)
+            yield self._fetch(call)
             return
-        document = (long if len(script.body) > LONG else short)(script.body)
+        document = (self._read_long if len(script.body) > LONG else self._read)(script.body)
         if isinstance(document, DocumentError):
             why = f"document {script.number}, {_source(call)}: {document}"
             yield _decide(call, ScriptEnded(cause=UNREADABLE, why=why, fault=True))
         elif script.verb >= len(document):
             yield _decide(call, ScriptEnded(cause="NORMAL_CLEARING", why="end of the document"))
         else:
-            yield from _verb(call, at, document[script.verb], gone=gone)
+            yield from self._verb(call, at, document[script.verb], gone=gone)
 
-    def _fetch(call: Call) -> Command:
+    def _fetch(self, call: Call) -> Command:
         script = call.script
-        if script.hopeless or len(script.failures) >= config.document_tries:
+        if script.hopeless or len(script.failures) >= self._config.document_tries:
             end = ScriptEnded(
                 cause=UNREACHABLE, why=f"document {script.number}: {script.failures[-1]}", fault=True
             )
             return _decide(call, end)
         delay = backoff(
-            len(script.failures), call.uuid, config.document_retry_delay, config.document_retry_delay * 4
+            len(script.failures),
+            call.uuid,
+            self._config.document_retry_delay,
+            self._config.document_retry_delay * 4,
         )
         source = script.source or Redirected(
-            document=0, url=call.request.answer_url, method=config.default_http_method, params=session(call)
+            document=0,
+            url=call.request.answer_url,
+            method=self._config.default_http_method,
+            params=self._session(call),
         )
         return FetchDocument(
             stream=call.uuid,
@@ -128,9 +149,9 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             params=source.params,
         )
 
-    def _verb(call: Call, at: Attempt, verb: Verb, *, gone: bool) -> Iterator[Command]:
+    def _verb(self, call: Call, at: Attempt, verb: Verb, *, gone: bool) -> Iterator[Command]:
         script = call.script
-        caller = Caller(channel=at.channel, request=call.request, config=config, round=script.round)
+        caller = Caller(channel=at.channel, request=call.request, config=self._config, round=script.round)
         where = replay(
             verb,
             caller,
@@ -139,7 +160,7 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
             steps=script.steps,
             gone=gone,
         )
-        owing = list(_steps(call, at, where.running, gone=gone))
+        owing = list(self._steps(call, at, where.running, gone=gone))
         if owing or isinstance(where, Waiting):
             yield from owing
         elif gone:
@@ -148,13 +169,15 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         elif isinstance(where, Changed):
             yield _decide(call, VerbAbandoned(document=script.number, verb=script.verb, why=where.why))
         else:
-            yield _decide(call, _outcome(call, type(verb).__name__, where))
+            yield _decide(call, self._outcome(call, type(verb).__name__, where))
 
-    def _steps(call: Call, at: Attempt, running: tuple[Running, ...], *, gone: bool) -> Iterator[Command]:
+    def _steps(
+        self, call: Call, at: Attempt, running: tuple[Running, ...], *, gone: bool
+    ) -> Iterator[Command]:
         busy = False  # one application at a time; nothing is queued behind one that may be broken off
         for each in running:
             if isinstance(each.command, Tell):
-                yield from _tell(call, each, each.command)
+                yield from self._tell(call, each, each.command)
             elif gone:
                 continue
             elif isinstance(each.command, Api):
@@ -165,7 +188,7 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
                 busy = True
                 yield _stop(call, at, each) if each.stop else _step(call, at, each, each.command)
 
-    def _tell(call: Call, step: Running, command: Tell) -> Iterator[Command]:
+    def _tell(self, call: Call, step: Running, command: Tell) -> Iterator[Command]:
         owed = next((each for each in call.owed if each.what.key == step.key), None)
         if not step.started:
             yield _decide(call, StepStarted(key=step.key, digest=command.digest, kind=kind(command)))
@@ -175,15 +198,15 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
                 CallbackOwed(
                     key=step.key,
                     url=command.url,
-                    method=command.method or config.default_http_method,
-                    params=(*session(call), *command.params),
+                    method=command.method or self._config.default_http_method,
+                    params=(*self._session(call), *command.params),
                 ),
             )
         elif owed.tries or owed.settled:
             failed = "" if owed.delivered else owed.why
             yield _decide(call, StepEnded(key=step.key, failed=failed))
 
-    def _outcome(call: Call, name: str, over: Over) -> Event:
+    def _outcome(self, call: Call, name: str, over: Over) -> Event:
         script = call.script
         outcome: Outcome = over.outcome
         if isinstance(outcome, Finish):
@@ -194,20 +217,18 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
                 return VerbAbandoned(document=script.number, verb=script.verb, why=why)
             return VerbRound(document=script.number, verb=script.verb, steps=over.steps)
         if isinstance(outcome, Goto):
-            return _redirect(call, name, outcome)
+            return self._redirect(call, name, outcome)
         return VerbEnded(document=script.number, verb=script.verb, name=name)
 
-    def _redirect(call: Call, name: str, goto: Goto) -> Event:
+    def _redirect(self, call: Call, name: str, goto: Goto) -> Event:
         script = call.script
         where = f"document {script.number}, {_source(call)}: {name} leads to {goto.url}"
-        if script.number >= config.max_documents:
-            why = (
-                f"{where}, and {config.max_documents} documents (MAX_DOCUMENTS) are all that a call may have"
-            )
+        if script.number >= self._config.max_documents:
+            most = self._config.max_documents
+            why = f"{where}, and {most} documents (MAX_DOCUMENTS) are all that a call may have"
             return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
-        most = max(MIN_READ, READ_EACH * config.max_documents)
-        if script.read >= most:
-            why = f"{where}, and the documents of a call may have {most} characters in all"
+        if script.read >= self._most_read:
+            why = f"{where}, and the documents of a call may have {self._most_read} characters in all"
             return ScriptEnded(cause=UNREADABLE, why=why, fault=True)
         if script.idle >= MAX_IDLE:
             why = f"{where}, and nothing was done in the last {MAX_IDLE} documents: they go round in circles"
@@ -216,11 +237,9 @@ def run_script(verbs: Mapping[str, type[Verb]], session: Callable[[Call], Pairs]
         return Redirected(
             document=script.number,
             url=goto.url,
-            method=goto.method or config.default_http_method,
-            params=(*session(following), *goto.params),
+            method=goto.method or self._config.default_http_method,
+            params=(*self._session(following), *goto.params),
         )
-
-    return due
 
 
 def _decide(call: Call, event: Event) -> Decide:
