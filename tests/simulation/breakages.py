@@ -16,6 +16,7 @@ from plivotx.esl import connections, dialstring
 from plivotx.events import AttemptStarted, CallbackDelivered, CallbackRenewed, StepStarted
 from plivotx.handlers import http
 from plivotx.handlers.switch import board, listening, steps, watching
+from plivotx.log.interface import Refused
 from plivotx.log.memory import MemoryLog
 from plivotx.projections.call import Attempt, evolve
 from tests.simulation import world
@@ -60,6 +61,17 @@ def _load_nothing_at_the_start() -> list[Patch]:
         return succeed((str(self.disk.end), ()))
 
     return [(MemoryLog, "open_streams", none)]
+
+
+def _forget_facts_that_were_overtaken() -> list[Patch]:
+    def append(self: engine.Engine, live: Any, events: Any, expected: Any = None) -> Deferred[None]:
+        decisions = self._decisions(live, events)
+        if not decisions:
+            return self._write(live, events, expected)
+        writing = self._write(live, events, live.call.version, decisions)
+        return writing.addErrback(lambda failure: failure.trap(Refused) and None)
+
+    return [(engine.Engine, "_append", append)]
 
 
 def _count_limits_on_the_wall_clock() -> list[Patch]:
@@ -210,6 +222,10 @@ BREAKAGES: dict[str, tuple[str, Callable[[], list[Patch]]]] = {
     "facts-dropped": (
         "a fact that could not be written is forgotten",
         lambda: [(listening.Listening, "_untold", _nothing)],
+    ),
+    "facts-overtaken": (
+        "a fact that went into the log with decisions is forgotten if those are refused",
+        _forget_facts_that_were_overtaken,
     ),
     "no-stall-watch": (
         "a connection that is there and dead is not noticed",
