@@ -32,9 +32,9 @@ def post(form: dict[str, str]) -> bytes:
     return head.encode() + body
 
 
-def whole(answer: bytes) -> bool:
-    """Whether *answer* has come to its end."""
-    head, found, body = answer.partition(b"\r\n\r\n")
+def whole(message: bytes) -> bool:
+    """Whether a request, or an answer, has come to its end."""
+    head, found, body = message.partition(b"\r\n\r\n")
     if not found:
         return False
     if b"chunked" in head.lower():
