@@ -23,7 +23,7 @@ from twisted.web.iweb import IBodyProducer
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from plivotx.handlers.exchange import KEPT
+from plivotx.handlers.agent import KEPT
 
 reactor: Any = installed
 PAGES = ("ring", "answer", "hangup")

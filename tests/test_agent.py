@@ -25,10 +25,9 @@ from zope.interface import implementer
 
 from plivotx.config import Config, ConfigError
 from plivotx.events import CallbackDelivered, DocumentFailed, DocumentFetched
-from plivotx.handlers.agent import make_agent, trusted
-from plivotx.handlers.exchange import EARLY_BYTES, HEAD_BYTES, KEPT_FOR
+from plivotx.handlers.agent import EARLY_BYTES, HEAD_BYTES, KEPT_FOR, make_agent, trusted
 from plivotx.handlers.http import Web
-from tests.test_http import STREAM, Canned, Ticket, answer, callback, connections, fetch, let_go
+from tests.test_http import Canned, Ticket, answer, callback, fetch
 
 LIMITS = Config(http_connect_timeout=5, http_first_byte_timeout=10, http_timeout=15)
 URL = "http://192.0.2.1:8000/answer/"
@@ -216,60 +215,6 @@ class Times(InMemory):
         self.assertEqual(event.why, "no connection within 5 s (HTTP_CONNECT_TIMEOUT)")
 
 
-class Requests(InMemory):
-    def test_have_a_path_and_no_fragment(self):
-        for url, target in (
-            ("http://h.test", "/"),
-            ("http://h.test?a=b/c", "/?a=b/c"),
-            ("http://h.test#f", "/"),
-            ("http://h.test/a?b#f", "/a?b"),
-            ("http://h.test//a/../b;c?d&&=[]{}|", "//a/../b;c?d&&=[]{}|"),
-        ):
-            self.use(LIMITS, h=["192.0.2.1"])
-            self.begin(url)
-            self.assertTrue(self.connect().heard().startswith(f"POST {target} HTTP/1.1\r\n".encode()), url)
-
-    def test_name_the_host_and_the_port_unless_it_is_the_usual_one(self):
-        for url, asked, host in (
-            ("http://192.0.2.1/", ("192.0.2.1", 80), "192.0.2.1"),
-            ("http://192.0.2.1:80/", ("192.0.2.1", 80), "192.0.2.1"),
-            ("http://192.0.2.1:443/", ("192.0.2.1", 443), "192.0.2.1:443"),
-            ("http://H.Test:8080/", ("192.0.2.1", 8080), "H.Test:8080"),
-            ("http://[2001:db8::80]/", ("2001:db8::80", 80), "[2001:db8::80]"),
-            ("http://[2001:db8::1]:8080/", ("2001:db8::1", 8080), "[2001:db8::1]:8080"),
-        ):
-            self.use(LIMITS, h=["192.0.2.1"])
-            self.begin(url)
-            self.assertEqual(self.asked, [asked])
-            self.assertIn(f"\r\nHost: {host}\r\n".encode(), self.connect().heard())
-
-    def test_are_written_with_the_headers_and_the_length_of_the_body(self):
-        self.begin(params=(("a", "é"),))
-        self.assertEqual(
-            self.connect().heard().decode(),
-            "POST /answer/ HTTP/1.1\r\n"
-            "Host: 192.0.2.1:8000\r\n"
-            "User-Agent: plivotx\r\n"
-            f"X-Plivotx-Delivery: {STREAM}/document-1\r\n"
-            "X-Plivotx-Attempt: 1\r\n"
-            "Content-Type: application/x-www-form-urlencoded\r\n"
-            "Content-Length: 8\r\n"
-            "\r\n"
-            "a=%C3%A9",
-        )
-
-    def test_that_cannot_be_made_are_failures_of_this_try(self):
-        for url, why in (
-            ("http://192.0.2.1:99999/", "Port out of range 0-65535"),
-            ("http://192.0.2.1:x/", "Port could not be cast to integer value as 'x'"),
-            ("http://192.0.2.1/ HTTP/1.1\r\nX: y", "no request can be made to"),
-            ("http:///", "no request can be made to 'http:///'"),
-            ("ftp://192.0.2.1/", "no request can be made to 'ftp://192.0.2.1/'"),
-        ):
-            self.assertIn(why, self.why(self.begin(url)))
-        self.assertEqual(self.asked, [])
-
-
 class Connections(InMemory):
     def test_are_used_again_with_limits_of_their_own_for_each_request(self):
         work = self.begin()
@@ -293,24 +238,6 @@ class Connections(InMemory):
         self.reactor.advance(KEPT_FOR)
         self.assertTrue(wire.gone)
         self.assertNothingLeft()
-
-    def test_are_used_only_for_the_host_they_lead_to(self):
-        work = self.begin("http://192.0.2.1/")
-        self.connect().say(OK)
-        self.assertFetched(work)
-        for url in ("http://192.0.2.1:81/", "http://192.0.2.2/", "https://192.0.2.1/"):
-            self.begin(url)
-        self.assertEqual(len(self.asked), 4)
-
-    def test_that_are_about_to_close_are_not_used_again(self):
-        work = self.begin()
-        wire = self.connect()
-        wire.say(OK)
-        self.assertFetched(work)
-        wire.loseConnection = lambda: None  # it takes its time
-        wire.say(OK)  # which nobody has asked for
-        self.begin()
-        self.assertEqual(len(self.asked), 2)
 
     def test_that_break_fail_one_try_and_nothing_is_sent_again_behind_its_back(self):
         for method in ("GET", "POST"):
@@ -640,7 +567,6 @@ class OverSockets(TestCase):
         self.server = Factory.forProtocol(Canned)
         self.server.received, self.server.open, self.server.breaks = [], 0, False
         self.server.answers = {"/": OK}
-        self.made = connections(self)
         self.server.all_gone, self.server.asked = Deferred(), Deferred()
 
     async def listen(self, made=OURS, factory=None):
@@ -657,13 +583,14 @@ class OverSockets(TestCase):
 
     async def ask(self, config, url, *, times=1, what=fetch):
         """What becomes of a request; everything is closed afterwards."""
-        web = Web(make_agent(config, reactor), reactor, config)
+        agent = make_agent(config, reactor)
+        web = Web(agent, reactor, config)
         try:
             for _ in range(times):
                 do = web.fetch_document if what is fetch else web.post_callback
                 (event,) = await Deferred.fromCoroutine(do(what(url=url), Ticket()))
         finally:
-            let_go(self.made)
+            await getattr(agent, "_through", agent)._pool.closeCachedConnections()
             if self.server.open:
                 await self.server.all_gone
         return event

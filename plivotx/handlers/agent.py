@@ -10,34 +10,46 @@ import re
 import socket
 from functools import lru_cache
 from typing import Any, cast
-from urllib.parse import urlsplit
 
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi, lib
+from service_identity.exceptions import VerificationError
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
+    IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import directlyProvides, implementer, providedBy
 
 from plivotx.config import Config, ConfigError, split_address
 from plivotx.config_file import content
-from plivotx.handlers.exchange import Connection
 from plivotx.waiting import within
 
-_URL = re.compile(rb"(https?)://([!\"$-.0->@-~]+)([!\"$-~]*)(?:#[!-~]*)?")
-"""Scheme, host with port, and path with query."""
+KEPT = 64
+"""Idle connections kept for each host: as many callbacks as may be out to it at a time."""
+KEPT_FOR = 30
+"""Seconds for which they are: what lies between us and the application may have forgotten older ones."""
+HEAD_BYTES = 65_536
+"""Room for the status and the headers of an answer."""
+EARLY_BYTES = 4096
+"""Room for interim answers (RFC 9110, section 15.2: ``100 Continue`` and its like), which all are passed over."""
+_FINAL = re.compile(rb"(?:\A|\n\r?\n)HTTP/\S* [2-9]")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _TUNNEL_BYTES = 16_384
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2[0-9]{2}(?: |\r|$)")
@@ -45,46 +57,16 @@ _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2[0-9]{2}(?: |\r|$)")
 
 def make_agent(config: Config, reactor: Any) -> IAgent:
     """Everything between a request and the application; raises ConfigError."""
-    return _Agent(_Ways(config, reactor))
-
-
-@implementer(IAgent)
-class _Agent:
-    """Makes requests over connections that are kept; each goes out once, for each try is on record."""
-
-    def __init__(self, ways: "_Ways") -> None:
-        self._ways = ways
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> "Deferred[IResponse]":
-        found = _URL.fullmatch(uri)
-        if found is None:
-            return fail(ValueError(f"no request can be made to {uri.decode('latin-1')!a}"))
-        scheme, netloc, target = found.groups()
-        try:
-            way, before, host = self._ways.to(scheme, netloc)
-        except (Outside, ValueError):
-            return fail()
-        if not target.startswith(b"/"):
-            target = b"/" + target
-        lines = [b"%b %b%b HTTP/1.1\r\nHost: %b\r\n" % (method, before, target, host)]
-        if headers is not None:
-            lines += [
-                b"%b: %b\r\n" % (name, each) for name, all_ in headers.getAllRawHeaders() for each in all_
-            ]
-        if bodyProducer is not None or method == b"POST":
-            lines.append(b"Content-Length: %d\r\n" % (bodyProducer.length if bodyProducer else 0))
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        connection = way.kept()
-        if connection is not None:
-            return connection.ask(head, bodyProducer)
-        return way.connection().addCallback(lambda made: made.ask(head, bodyProducer))
+    pool = HTTPConnectionPool(reactor, persistent=True)
+    pool.maxPersistentPerHost = KEPT
+    pool.cachedConnectionTimeout = KEPT_FOR
+    pool.retryAutomatically = False  # each try is counted, named in its headers, and on record
+    pool._factory.noisy = False  # noqa: SLF001 - else each connection is two lines in the operator's log
+    ways = _Ways(config, reactor)
+    agent: IAgent = Agent.usingEndpointFactory(reactor, ways, pool)
+    if not config.proxy_url:
+        return agent
+    return _ByProxy(agent, ProxyAgent(ways.plain(), reactor, pool), config)
 
 
 def trusted(config: Config) -> Any:
@@ -150,6 +132,7 @@ class _Confined:
 # -- connections -----------------------------------------------------------------------------------
 
 
+@implementer(IAgentEndpointFactory)
 class _Ways:
     """How each URL's host is reached."""
 
@@ -164,33 +147,24 @@ class _Ways:
             return optionsForClientTLS(host, trustRoot=trust)
 
         self._verified = verified
-        self._proxy = self._way(self._tcp("", 0)) if config.proxy_url else None
-        self.to = lru_cache(maxsize=128)(
-            self._to
-        )  # with its connections; and a name is not checked each time
+        self._known = lru_cache(maxsize=128)(self._way)  # else the name is checked anew for each request
 
-    def _to(self, scheme: bytes, netloc: bytes) -> "tuple[_Way, bytes, bytes]":
-        """The way, what stands before the path in the first line of a request, and the Host header.
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return self._known(uri.scheme, uri.host.decode("ascii"), uri.port)
 
-        Raises Outside, and ValueError if there is no such port.
-        """
-        parts = urlsplit(f"//{netloc.decode('ascii')}")
-        usual = 80 if scheme == b"http" else 443
-        host, port = parts.hostname or "", parts.port or usual
-        named = netloc.removesuffix(b":%d" % usual)
-        if self._config.proxy_url:
-            check(self._config, host)
-        if self._proxy is not None and scheme == b"http":
-            return self._proxy, b"http://" + netloc, named
-        tcp = self._tcp(host, port)
+    def _way(self, scheme: bytes, host: str, port: int) -> IStreamClientEndpoint:
         if scheme == b"http":
-            return self._way(tcp), b"", named
-        if self._config.proxy_url:
-            tcp = _TunnelEndpoint(tcp, host, port)
-        return self._way(wrapClientTLS(self._verified(host), tcp), tls=host), b"", named
+            return self.plain(host, port)
+        if scheme == b"https":
+            way = self._tcp(host, port)
+            if self._config.proxy_url:
+                way = _TunnelEndpoint(way, host, port)
+            return _Way(self._config, self._reactor, wrapClientTLS(self._verified(host), way), tls=host)
+        raise SchemeNotSupported(f"{scheme.decode('ascii')} is neither http nor https")
 
-    def _way(self, endpoint: IStreamClientEndpoint, *, tls: str = "") -> "_Way":
-        return _Way(self._config, self._reactor, endpoint, tls)
+    def plain(self, host: str = "", port: int = 0) -> IStreamClientEndpoint:
+        """A connection without TLS; to the proxy, if there is one."""
+        return _Way(self._config, self._reactor, self._tcp(host, port))
 
     def _tcp(self, host: str, port: int) -> IStreamClientEndpoint:
         limit = self._config.http_connect_timeout + 1  # `_Way` has the limit for all addresses of the name
@@ -200,46 +174,159 @@ class _Ways:
         return _ProxyEndpoint(HostnameEndpoint(self._reactor, *split_address(proxy), timeout=limit), proxy)
 
 
-class _Way(Factory):
-    """Connects, TLS included, within its time; has the connections that nobody uses now."""
+@implementer(IStreamClientEndpoint)
+class _Way:
+    """Connects, TLS included, within its time."""
 
-    noisy = False
-
-    def __init__(self, config: Config, clock: Any, endpoint: IStreamClientEndpoint, tls: str) -> None:
+    def __init__(self, config: Config, clock: Any, endpoint: IStreamClientEndpoint, *, tls: str = "") -> None:
         self._config = config
         self._clock = clock
         self._endpoint = endpoint
         self._tls = tls
-        self._idle: list[Connection] = []
 
-    def kept(self) -> Connection | None:
-        """A connection that can be used again, if there is one."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return None
-
-    def connection(self) -> "Deferred[Connection]":
-        """A new connection."""
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
         limit = self._config.http_connect_timeout
-        connecting = Deferred.fromCoroutine(self._connect())
+        connecting = Deferred.fromCoroutine(self._connect(protocolFactory))
         why = f"no connection within {limit:g} s (HTTP_CONNECT_TIMEOUT)"
         return Deferred.fromCoroutine(within(self._clock, limit, connecting, why))
 
-    async def _connect(self) -> Connection:
-        protocol: Any = await self._endpoint.connect(self)
-        made = cast("Connection", protocol)
+    async def _connect(self, protocolFactory: IProtocolFactory) -> IProtocol:
+        wrapping = _Connections(protocolFactory, self._config, self._clock, self._tls)
+        connection: Any = await self._endpoint.connect(wrapping)
         try:
-            await made.ready
+            await connection.ready
         except Exception:
-            protocol.transport.abortConnection()
+            connection.abortConnection()
             raise
-        return made
+        return cast("IProtocol", connection.wrappedProtocol)
 
-    def buildProtocol(self, addr: IAddress | None) -> Connection:
-        del addr
-        return Connection(self._clock, self._config, self._idle, self._tls)
+
+class _Connections(WrappingFactory):
+    """Makes the connections of one way."""
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, config: Config, clock: Any, tls: str) -> None:
+        super().__init__(factory)
+        self.config = config
+        self.clock = clock
+        self.tls = tls
+
+    def buildProtocol(self, addr: IAddress | None) -> "_Connection":
+        return _Connection(self, self.wrappedFactory.buildProtocol(addr))
+
+
+class Insecure(Exception):
+    """TLS could not be agreed on, or the host has not shown that it is the one that was asked for."""
+
+
+class TooLong(Exception):
+    """More has come than an answer may have."""
+
+
+@implementer(IHandshakeListener)
+class _Connection(ProtocolWrapper):
+    """What HTTP is spoken over: knows when it is ready, and when an answer is too slow or too long."""
+
+    factory: _Connections
+
+    def __init__(self, factory: Any, wrapped: IProtocol) -> None:
+        super().__init__(factory, wrapped)
+        self.ready: Deferred[None] = Deferred()
+        """Fires when HTTP may begin."""
+        self._waiting: IDelayedCall | None = None
+        self._most = HEAD_BYTES + 8 * factory.config.max_document_bytes  # a body may come byte by byte
+        self._read = 0
+        self._head: bytearray | None = None  # until all of it has come
+        self._why: Failure | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        super().makeConnection(transport)
+        if not self.factory.tls:
+            self.ready.callback(None)
+
+    def handshakeCompleted(self) -> None:
+        if not self.ready.called:
+            self.ready.callback(None)
+
+    def write(self, data: bytes) -> None:
+        self._begin()
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._begin()
+        super().writeSequence(data)
+
+    def _begin(self) -> None:
+        if self._waiting is None:
+            limit = self.factory.config.http_first_byte_timeout
+            why = f"no beginning of an answer within {limit:g} s (HTTP_FIRST_BYTE_TIMEOUT)"
+            self._read = 0
+            self._head = bytearray()
+            self._waiting = self.factory.clock.callLater(limit, self._fail, TimeoutError(why))
+
+    def dataReceived(self, data: bytes) -> None:
+        self._wait_no_more()
+        self._read += len(data)
+        why = self._too_long(data)
+        if why:
+            self._fail(TooLong(why))
+        elif self._why is None:
+            super().dataReceived(data)
+
+    def _too_long(self, data: bytes) -> str:
+        """What has become too long with *data*; empty if nothing has."""
+        if self._read > self._most:
+            return f"the answer is longer than {self._most} bytes, headers included"
+        if self._head is None:
+            return ""
+        self._head += data
+        final = _FINAL.search(self._head)
+        begin = final.start() if final else len(self._head)
+        if begin > EARLY_BYTES:
+            return f"more than {EARLY_BYTES} bytes have come, and no beginning of a final answer"
+        end = _HEAD_END.search(self._head, final.end()) if final else None
+        if (end.end() if end else len(self._head)) - begin > HEAD_BYTES:
+            return f"the headers of the answer are longer than {HEAD_BYTES} bytes"
+        if end:
+            self._head = None
+        return ""
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        if self.factory.tls:  # which would wait for the other side to say goodbye
+            cast("Any", self.transport).transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._wait_no_more()
+        reason = self._why or self._in_words(reason)
+        if not self.ready.called:
+            self.ready.errback(reason)
+        super().connectionLost(reason)
+
+    def _fail(self, error: Exception) -> None:
+        self._waiting = None
+        self._why = Failure(error)
+        self.abortConnection()
+
+    def _in_words(self, reason: Failure) -> Failure:
+        """*reason*, in words if TLS has failed."""
+        if reason.check(VerificationError):
+            return Failure(Insecure(f"certificate verify failed: it is not one for {self.factory.tls}"))
+        if not reason.check(SSL.Error):
+            return reason
+        errors: Any = reason.value
+        said = ", ".join(str(each[-1]) for each in errors.args[0]) or "TLS failed"
+        # pyOpenSSL has no public name for what was wrong with the certificate.
+        result = lib.SSL_get_verify_result(self.getHandle()._ssl)  # noqa: SLF001 - it is shown nowhere else
+        if result:
+            said += f": {ffi.string(lib.X509_verify_cert_error_string(result)).decode('ascii')}"
+        return Failure(Insecure(said))
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 # -- the proxy -------------------------------------------------------------------------------------
@@ -247,6 +334,31 @@ class _Way(Factory):
 
 class ProxyFailed(Exception):
     """The proxy cannot be reached, or does not do what it is asked."""
+
+
+@implementer(IAgent)
+class _ByProxy:
+    """Sends what is for http to the proxy, and what is for https through it."""
+
+    def __init__(self, through: IAgent, to: IAgent, config: Config) -> None:
+        self._through = through
+        self._to = to
+        self._config = config
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> "Deferred[IResponse]":
+        parsed = URI.fromBytes(uri)
+        try:
+            check(self._config, parsed.host.decode("ascii"))
+        except Outside:
+            return fail()
+        agent = self._to if parsed.scheme == b"http" else self._through
+        return agent.request(method, uri, headers, bodyProducer)
 
 
 @implementer(IStreamClientEndpoint)

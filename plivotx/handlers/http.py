@@ -202,7 +202,7 @@ class Web:
             headers.addRawHeader(b"X-PLIVO-SIGNATURE", signature)
         return self._agent.request(
             method.encode("ascii"),
-            prepared.url.encode("ascii"),
+            _with_path(prepared.url).encode("ascii"),
             headers,
             None if prepared.body is None else _Body(prepared.body),
         )
@@ -240,10 +240,24 @@ _AS_IT_WAS = (307, 308)
 _REDIRECTS = (301, 302, 303, *_AS_IT_WAS)
 
 
+_NO_HTTP = (ValueError, LookupError, AttributeError, TypeError)
+"""What Twisted's parser raises besides exceptions of its own: that a header has no colon is told by nothing better."""
+
+
 def _why(error: BaseException) -> str:
     """Why a try has failed, in words that are not long, whatever was answered."""
+    reasons = getattr(error, "reasons", None)  # ResponseFailed hides what happened
+    if reasons:
+        error = reasons[0].value
     why = str(error) or type(error).__name__
+    if reasons and (isinstance(error, _NO_HTTP) or type(error).__module__.startswith("twisted.web.")):
+        why = f"the answer is no HTTP: {why}"
     return why if len(why) <= LONGEST_WHY else why[: LONGEST_WHY - 3] + "..."
+
+
+def _with_path(url: str) -> str:
+    """The URL with a path, which a request cannot do without: ``http://host?a=b`` has none."""
+    return re.sub(r"^([a-z]+://[^/?#]*)(?![^?#])", r"\1/", url)
 
 
 def decode_document(body: bytes) -> str:
