@@ -445,6 +445,74 @@ class file_size_limit:  # noqa: N801 - reads as the statement it is
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
+# -- what the writer has in mind -------------------------------------------------------------------------
+
+
+class KeptTests(SQLiteCase):
+    async def statements(self, log: SQLiteLog) -> list[str]:
+        """The first words of the statements that the writer does from now on."""
+        seen: list[str] = []
+        await log._write(lambda c: (c.set_trace_callback(lambda text: seen.append(text.split()[0])), ()))
+        return seen
+
+    async def test_how_an_open_stream_stands_is_asked_for_once(self) -> None:
+        log = await self.open_log()
+        await log.append("a", [requested("a")])
+        seen = await self.statements(log)
+        for version, asked in ((2, ["SELECT"]), (3, []), (4, [])):
+            seen.clear()
+            self.assertEqual(await log.append("a", [RANG], expected=version - 1), version)
+            self.assertEqual(seen, ["BEGIN", *asked, "UPDATE", "INSERT", "COMMIT"])
+
+    async def test_a_stream_that_is_not_open_is_not_kept(self) -> None:
+        log = await self.open_log()
+        seen = await self.statements(log)
+        await log.append("a", [RANG])
+        await log.append("b", [requested("b"), CLOSED])
+        seen.clear()
+        self.assertEqual(await log.append("a", [RANG], expected=1), 2)
+        self.assertEqual(await log.append("b", [RANG], expected=2), 3)
+        self.assertEqual(seen.count("SELECT"), 2)
+
+    async def test_only_some_are_kept(self) -> None:
+        self.patch(sqlite, "MAX_KEPT", 2)
+        log = await self.open_log()
+        for version in (1, 2, 3):
+            versions = await gatherResults(
+                [
+                    log.append(f"s{n}", [requested(f"s{n}") if version == 1 else RANG], expected=version - 1)
+                    for n in range(5)
+                ]
+            )
+            self.assertEqual(versions, [version] * 5)
+        seen = await self.statements(log)
+        for stream, asked in (("s0", 1), ("s1", 1), ("s2", 1), ("s1", 0), ("s2", 0), ("s0", 1)):
+            seen.clear()
+            await log.append(stream, [RANG])
+            self.assertEqual(seen.count("SELECT"), asked, stream)
+
+    async def test_columns_are_written_once(self) -> None:
+        log = await self.open_log()
+        await log.append("a", [requested("a", to="42")])
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("UPDATE streams SET to_number = '43'")
+        await log.append("a", [RANG])
+        row = await log.call("a")
+        self.assertEqual((row.columns["to_number"], row.columns["state"]), ("43", "ringing"))
+
+    async def test_streams_that_another_program_deleted_are_noticed(self) -> None:
+        log = await self.open_log()
+        await gatherResults([log.append(each, [requested(each)]) for each in "ab"])
+        await gatherResults([log.append(each, [RANG]) for each in "ab"])
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("DELETE FROM events WHERE stream = 1")
+            other.execute("DELETE FROM streams WHERE id = 1")
+        error = await self.assertFailure(log.append("a", [ANSWERED], expected=2), Unwritable)
+        self.assertIn("another program", str(error))
+        self.assertEqual(await log.append("a", [requested("a")], expected=0), 1)
+        self.assertEqual(await log.append("b", [ANSWERED], expected=2), 3)
+
+
 # -- what cannot be read -------------------------------------------------------------------------------
 
 

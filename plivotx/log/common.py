@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from twisted.logger import Logger
 
-from plivotx.events import COLUMNS, Column, Event, Unknown, decode, encode
+from plivotx.events import BY_NAME, COLUMNS, Column, Event, Unknown, decode, encode
 from plivotx.log.interface import Conflict, Fenced, Recorded, Refused, Row, Wanted
 
 _log = Logger(namespace="plivotx.log")
@@ -16,9 +16,9 @@ def texts(stream: str, events: Sequence[Event]) -> list[bytes]:
     try:
         stream.encode()
         batch = [encode(each) for each in events]
-        for event, data in zip(events, batch, strict=True):
+        for event in events:
             if isinstance(event, Unknown):  # all others come from the encoder
-                data.decode()
+                event.data.decode()
     except (TypeError, ValueError, OverflowError) as why:  # such as half a surrogate pair
         raise Refused(f"stream {stream!r}: an event cannot be written: {why}")
     return batch
@@ -36,6 +36,12 @@ def understood(stream: str, version: int, data: bytes) -> Event:
             "event {version} of stream {stream!r} is damaged: {why}", version=version, stream=stream, why=why
         )
         return Unknown(type="", data=data)
+
+
+def as_read(event: Event, stream: str, version: int, data: bytes) -> Event:
+    """What `understood` makes of *data*, the text of *event*: the same, if it is of a type that is known."""
+    kind = type(event)
+    return event if BY_NAME.get(kind.__name__) is kind else understood(stream, version, data)
 
 
 def check_expected(stream: str, actual: int, expected: int | None) -> None:
@@ -112,8 +118,9 @@ class Standing(msgspec.Struct):
             self.open = False
         elif event.opens:
             self.open = True
-        if event.rank > self.rank:
-            self.rank = event.rank
+        rank = event.rank
+        if rank > self.rank:
+            self.rank = rank
             for name, value in event.columns().items():
                 if name in COLUMNS:
                     self.columns[name] = value

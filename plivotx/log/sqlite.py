@@ -29,6 +29,7 @@ from plivotx.events import COLUMNS, Column, Event, decode_all
 from plivotx.log.common import (
     Standing,
     any_of,
+    as_read,
     check_expected,
     check_fence,
     check_wanted,
@@ -58,6 +59,8 @@ LENT = 0.005
 """Seconds that the reactor stands back for the writer to prepare a transaction, at most."""
 PAGE = 200
 """Events read at a time for a follower that catches up."""
+MAX_KEPT = 10_000
+"""Open streams of which the writer knows how they stand without asking; some 500 bytes each."""
 FORGET_AT_ONCE = 50
 """Streams deleted in one go; appends come in between."""
 GONE = (
@@ -96,12 +99,14 @@ class _Group(msgspec.Struct, frozen=True):
     """Writes for one transaction."""
 
     writes: Sequence[_Write]
-    prepared: threading.Event
-    """Set when nothing is left to be done but the commit."""
+    preparing: threading.Lock
+    """Held until nothing is left to be done but the commit."""
 
 
 _Outcome: TypeAlias = tuple[Deferred[Any], Any]
 """Whom to tell what; a Failure is told as one."""
+_Outcomes: TypeAlias = tuple[list[_Outcome], list[Recorded]]
+"""Of a group: whom to tell what, and what followers hear."""
 
 
 class _Follower(msgspec.Struct, eq=False):
@@ -207,13 +212,14 @@ class SQLiteLog:
         """Give the writer a group, unless it has one."""
         if self._writing or not self._gathered:
             return
-        group = _Group(self._gathered[:MAX_GROUP], threading.Event())
+        group = _Group(self._gathered[:MAX_GROUP], threading.Lock())
+        group.preparing.acquire()
         self._gathered = self._gathered[MAX_GROUP:]
         self._writing = True
         self._writes.put(group)
         # The writer gives the interpreter's lock away for each statement, and to get it back from a reactor that
         # is at work costs more than the statements.  So the reactor rests until only the disk is waited for.
-        group.prepared.wait(LENT)
+        group.preparing.acquire(timeout=LENT)
 
     # -- the writer's thread -----------------------------------------------------------------------
 
@@ -221,9 +227,8 @@ class SQLiteLog:
         try:
             locks = _lock(self._path)
             try:
-                connection = connect(self._path)
-                reading, end = another(self._path), _end(connection)
-                files = _files(self._path)
+                writer = _Writer(self._path)
+                reading, end = another(self._path), writer.end()
             except BaseException:
                 _let_go(locks)
                 raise
@@ -232,13 +237,9 @@ class SQLiteLog:
             return
         self._reactor.callFromThread(self._opened, opened, reading, end)
         while (group := self._writes.get()) is not None:
-            if _files(self._path) == files:
-                outcomes, recorded = _commit(connection, self._path, group.writes, group.prepared)
-            else:  # SQLite would write on, into files that nobody finds again
-                outcomes, recorded = _refused(group.writes, Unwritable(f"{self._path}: {GONE}")), []
-            group.prepared.set()  # also if it came to no commit
+            outcomes, recorded = writer.write(group)
             self._reactor.callFromThread(self._committed, outcomes, recorded)
-        connection.close()
+        writer.close()
         _let_go(locks)  # last: SQLite's own locks on the file go with it
         self._reactor.callFromThread(self._has_closed)
 
@@ -403,70 +404,6 @@ def _let_go(locks: Sequence[int]) -> None:
         os.close(each)
 
 
-def _files(path: str) -> list[tuple[int, int] | None]:
-    """Which files there are by the names of the log and of what SQLite has beside it; None for one that is missing."""
-    found: list[tuple[int, int] | None] = []
-    for suffix in ("", "-wal", "-shm"):
-        try:
-            status = Path(path + suffix).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino))
-    return found
-
-
-def _refused(writes: Sequence[_Write], why: Exception) -> list[_Outcome]:
-    return [(each.done, Failure(why)) for each in writes]
-
-
-def _commit(
-    connection: sqlite3.Connection, path: str, writes: Sequence[_Write], prepared: threading.Event
-) -> tuple[list[_Outcome], list[Recorded]]:
-    """Do a group of writes in one transaction; what fails alone fails alone."""
-    outcomes: list[_Outcome] = []
-    recorded: list[Recorded] = []
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
-        return _refused(writes, _unwritable(path, error)), []
-    try:
-        for told, heard in _work(connection, writes):
-            outcomes += told
-            recorded += heard
-        prepared.set()
-        connection.execute("COMMIT")
-    except Exception as error:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")  # unless SQLite did so itself
-        if len(writes) == 1:
-            return [(writes[0].done, Failure(_unwritable(path, error)))], []
-        # Whose fault it was can't be told: a small write may fit where a large one did not.
-        outcomes.clear()
-        recorded.clear()
-        for each in writes:
-            told, heard = _commit(connection, path, [each], prepared)
-            outcomes += told
-            recorded += heard
-    return outcomes, recorded
-
-
-def _work(
-    connection: sqlite3.Connection, writes: Sequence[_Write]
-) -> Iterator[tuple[Sequence[_Outcome], Sequence[Recorded]]]:
-    """Do writes in their order, appends that follow each other together."""
-    appends: list[_Append] = []
-    for each in writes:
-        if isinstance(each, _Append):
-            appends.append(each)
-            continue
-        yield _append(connection, appends)
-        appends = []
-        outcome, recorded = each.work(connection)
-        yield [(each.done, outcome)], recorded
-    yield _append(connection, appends)
-
-
 def _unwritable(path: str, error: Exception) -> Exception:
     """What the caller is told of *error*."""
     if isinstance(error, OverflowError | sqlite3.DataError):  # a number or a text that SQLite can't hold
@@ -480,7 +417,7 @@ def _unwritable(path: str, error: Exception) -> Exception:
 
 
 class _Stream(msgspec.Struct):
-    """A stream to which a group appends."""
+    """A stream to which something is appended."""
 
     id: int | None = None
     """None if it is new."""
@@ -488,77 +425,195 @@ class _Stream(msgspec.Struct):
     open: bool = False
     """As it stands in the file."""
     standing: Standing = msgspec.field(default_factory=Standing)
-    """As it will stand."""
+    """As it will stand, with the columns that change."""
 
 
-def _append(
-    connection: sqlite3.Connection, appends: Sequence[_Append]
-) -> tuple[Sequence[_Outcome], Sequence[Recorded]]:
-    """Do all these appends, with few statements; one that is refused changes nothing."""
-    streams = _streams(connection, {each.stream for each in appends})
-    outcomes: list[_Outcome] = []
-    events: list[tuple[str, int, float, bytes]] = []
-    for each in appends:
-        stream = streams.get(each.stream) or _Stream()
-        standing = stream.standing
+class _Writer:
+    """The one that changes the file.  So it need not ask again how the streams stand that it has in mind."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection = connect(path)
+        self._paths = [Path(path + suffix) for suffix in ("", "-wal", "-shm")]
+        self._files = self._found()
+        self._kept: dict[str, _Stream] = {}  # open streams, as they stand in the file
+
+    def end(self) -> int:
+        """Position of the last event that ever was."""
+        return _end(self._connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _found(self) -> list[tuple[int, int] | None]:
+        """Which files there are by the names of the log and of what SQLite has beside it; None for one that is missing."""
+        found: list[tuple[int, int] | None] = []
+        for each in self._paths:
+            try:
+                status = each.stat()
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_dev, status.st_ino))
+        return found
+
+    def write(self, group: _Group) -> _Outcomes:
+        """Do a group of writes, whose outcomes and events these are."""
         try:
-            if each.fence is not None:
-                (token,) = connection.execute("SELECT token FROM fence").fetchone()
-                check_fence(each.stream, token, each.fence)
-            check_expected(each.stream, standing.version, each.expected)
-        except Refused as why:
-            # Its traceback leads to these very outcomes: a circle, and only the garbage collector ends it.
-            outcomes.append((each.done, Failure(why.with_traceback(None))))
-            continue
-        for event, data in each.batch:
-            standing.apply(event, each.at)
-            events.append((each.stream, standing.version, each.at, data))
-            streams[each.stream] = stream
-        outcomes.append((each.done, standing.version))
-    changed = {name: streams[name] for name, *_ in events}
-    _put(connection, changed)
-    rows = [(changed[name].id, version, at, data.decode()) for name, version, at, data in events]
-    positions = _insert(connection, "events", ("stream", "version", "at", "data"), rows)
-    return outcomes, [_recorded(position, *event) for position, event in zip(positions, events, strict=True)]
+            if self._found() == self._files:
+                return self._commit(group.writes, group.preparing)
+            # SQLite would write on, into files that nobody finds again
+            return self._refused(group.writes, Unwritable(f"{self._path}: {GONE}"))
+        finally:
+            _release(group.preparing)  # also if it came to no commit
+
+    def _refused(self, writes: Sequence[_Write], why: Exception) -> _Outcomes:
+        return [(each.done, Failure(why)) for each in writes], []
+
+    def _commit(self, writes: Sequence[_Write], preparing: threading.Lock) -> _Outcomes:
+        """Do these writes in one transaction; what fails alone fails alone."""
+        outcomes: list[_Outcome] = []
+        recorded: list[Recorded] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return self._refused(writes, _unwritable(self._path, error))
+        try:
+            self._work(writes, outcomes, recorded)
+            _release(preparing)
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")  # unless SQLite did so itself
+            self._kept.clear()
+            if len(writes) == 1:
+                return self._refused(writes, _unwritable(self._path, error))
+            # Whose fault it was can't be told: a small write may fit where a large one did not.
+            outcomes.clear()
+            recorded.clear()
+            for each in writes:
+                told, heard = self._commit([each], preparing)
+                outcomes += told
+                recorded += heard
+        return outcomes, recorded
+
+    def _work(self, writes: Sequence[_Write], outcomes: list[_Outcome], recorded: list[Recorded]) -> None:
+        """Do writes in their order, appends that follow each other together."""
+        appends: list[_Append] = []
+        for each in writes:
+            if isinstance(each, _Append):
+                appends.append(each)
+                continue
+            self._append(appends, outcomes, recorded)
+            appends = []
+            self._kept.clear()  # who knows what it does to them
+            outcome, heard = each.work(self._connection)
+            outcomes.append((each.done, outcome))
+            recorded += heard
+        if appends:
+            self._append(appends, outcomes, recorded)
+
+    def _append(self, appends: Sequence[_Append], outcomes: list[_Outcome], recorded: list[Recorded]) -> None:
+        """Do all these appends, with few statements; one that is refused changes nothing."""
+        streams = self._stand({each.stream for each in appends})
+        changed: dict[str, _Stream] = {}
+        events: list[tuple[_Stream, _Append, int, Event, bytes]] = []
+        for each in appends:
+            stream = streams.get(each.stream) or _Stream()
+            standing = stream.standing
+            try:
+                if each.fence is not None:
+                    (token,) = self._connection.execute("SELECT token FROM fence").fetchone()
+                    check_fence(each.stream, token, each.fence)
+                check_expected(each.stream, standing.version, each.expected)
+            except Refused as why:
+                # Its traceback leads to these very outcomes: a circle, and only the garbage collector ends it.
+                outcomes.append((each.done, Failure(why.with_traceback(None))))
+                continue
+            if each.batch:
+                streams[each.stream] = changed[each.stream] = stream
+            for event, data in each.batch:
+                standing.apply(event, each.at)
+                events.append((stream, each, standing.version, event, data))
+            outcomes.append((each.done, standing.version))
+        self._put(changed)
+        rows = [(stream.id, version, each.at, data.decode()) for stream, each, version, _, data in events]
+        positions = _insert(self._connection, "events", ("stream", "version", "at", "data"), rows)
+        for position, (_, each, version, event, data) in zip(positions, events, strict=True):
+            heard = as_read(event, each.stream, version, data)
+            recorded.append(Recorded(Position(str(position)), each.stream, version, each.at, heard, data))
+
+    def _stand(self, names: Iterable[str]) -> dict[str, _Stream]:
+        """How these streams stand, by name; those that are not there are left out."""
+        found: dict[str, _Stream] = {}
+        unknown = []
+        for name in names:
+            if stream := self._kept.get(name):
+                found[name] = stream
+            else:
+                unknown.append(name)
+        for piece in _pieces(unknown):
+            marks = ", ".join("?" * len(piece))
+            for number, name, version, rank, is_open in self._connection.execute(
+                f"SELECT id, name, version, rank, open FROM streams WHERE name IN ({marks})", piece
+            ):
+                standing = Standing(version, rank, bool(is_open))
+                found[name] = _Stream(number, rank, bool(is_open), standing)
+        return found
+
+    def _put(self, streams: Mapping[str, _Stream]) -> None:
+        """Write the rows of streams, and give the new ones their numbers."""
+        new: dict[tuple[str, ...], list[tuple[_Stream, tuple[Column, ...]]]] = {}
+        known: dict[tuple[str, ...], list[tuple[Column, ...]]] = {}
+        for name, stream in streams.items():
+            standing = stream.standing
+            # Only what changes is set: SQLite leaves the indexes of the other columns alone.
+            changes: dict[str, Column] = {"version": standing.version, "changed": standing.changed}
+            if standing.rank > stream.rank:
+                changes |= standing.columns
+                changes["rank"] = standing.rank
+            if stream.id is None:
+                changes = {
+                    "name": name,
+                    "opened": standing.opened,
+                    "rank": 0,
+                    "open": standing.open,
+                    **changes,
+                }
+                new.setdefault(tuple(changes), []).append((stream, (*changes.values(),)))
+            else:
+                if standing.open != stream.open:
+                    changes["open"] = standing.open
+                known.setdefault(tuple(changes), []).append((*changes.values(), stream.id))
+        for names, made in new.items():
+            numbers = _insert(self._connection, "streams", names, [row for _, row in made])
+            for number, (stream, _) in zip(numbers, made, strict=True):
+                stream.id = number
+        for names, rows in known.items():
+            changed = ", ".join(f"{name} = ?" for name in names)
+            written = self._connection.executemany(f"UPDATE streams SET {changed} WHERE id = ?", rows)
+            if written.rowcount != len(rows):
+                raise sqlite3.IntegrityError("another program deleted streams")
+        for name, stream in streams.items():
+            self._keep(name, stream)
+
+    def _keep(self, name: str, stream: _Stream) -> None:
+        """Remember how a stream stands that was written, while it is open."""
+        if not stream.standing.open:
+            self._kept.pop(name, None)
+            return
+        stream.open = True
+        stream.rank = stream.standing.rank
+        stream.standing.columns.clear()
+        self._kept[name] = stream
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
 
 
-def _streams(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, _Stream]:
-    """Those of these streams that there are, by name."""
-    found = {}
-    for piece in _pieces([*names]):
-        marks = ", ".join("?" * len(piece))
-        for number, name, version, rank, is_open in connection.execute(
-            f"SELECT id, name, version, rank, open FROM streams WHERE name IN ({marks})", piece
-        ):
-            found[name] = _Stream(number, rank, bool(is_open), Standing(version, rank, bool(is_open)))
-    return found
-
-
-def _put(connection: sqlite3.Connection, streams: dict[str, _Stream]) -> None:
-    """Write the rows of streams, and give the new ones their numbers."""
-    new: dict[tuple[str, ...], list[tuple[_Stream, tuple[Column, ...]]]] = {}
-    known: dict[tuple[str, ...], list[tuple[Column, ...]]] = {}
-    for name, stream in streams.items():
-        standing = stream.standing
-        # Only what changes is set: SQLite leaves the indexes of the other columns alone.
-        changes: dict[str, Column] = {"version": standing.version, "changed": standing.changed}
-        if standing.rank > stream.rank:
-            changes |= standing.columns
-            changes["rank"] = standing.rank
-        if stream.id is None:
-            changes = {"name": name, "opened": standing.opened, "rank": 0, "open": standing.open, **changes}
-            new.setdefault(tuple(changes), []).append((stream, (*changes.values(),)))
-        else:
-            if standing.open != stream.open:
-                changes["open"] = standing.open
-            known.setdefault(tuple(changes), []).append((*changes.values(), stream.id))
-    for names, made in new.items():
-        numbers = _insert(connection, "streams", names, [row for _, row in made])
-        for number, (stream, _) in zip(numbers, made, strict=True):
-            stream.id = number
-    for names, rows in known.items():
-        changed = ", ".join(f"{name} = ?" for name in names)
-        connection.executemany(f"UPDATE streams SET {changed} WHERE id = ?", rows)
+def _release(preparing: threading.Lock) -> None:
+    if preparing.locked():
+        preparing.release()
 
 
 def _insert(
