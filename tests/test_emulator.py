@@ -20,6 +20,7 @@ from plivotx.emulator.memory import Network, run
 from plivotx.emulator.service import Options, makeService
 from plivotx.emulator.switch import Factory as SwitchFactory
 from plivotx.emulator.switch import Switch
+from plivotx.emulator.variables import Variables
 
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 
@@ -580,6 +581,41 @@ class Sessions(unittest.TestCase):
         self.assertNotIn(b"CHANNEL_CREATE", self.world.client.data)
         self.assertRegex(self.world.say("ists x"), "(?s)false.*CHANNEL_CREATE")
 
+    def test_an_event_that_waits_stays_as_it_was(self):
+        for kind in ("plain", "json", "xml"):
+            world = World(events=f"{kind} CHANNEL_PARK CHANNEL_HANGUP_COMPLETE")
+            world.client.transport.write(b"api uuid_ex")
+            world.run(0.01)
+            world.switch.api("originate", "{origination_uuid=U,mark=before}null/x &park", lambda _: None)
+            world.run(0.2)
+            world.switch.api("uuid_setvar", "U mark after", lambda _: None)
+            world.switch.api("uuid_kill", "U", lambda _: None)
+            world.run(0.2)
+            parked, ended = re.findall(
+                "(?s)CHANNEL_(?:PARK|HANGUP_COMPLETE)\\b.*?variable_mark.*?(before|after)",
+                world.say("ists x"),
+            )
+            self.assertEqual((parked, ended), ("before", "after"), kind)
+
+    def test_filters_by_what_the_channel_knows(self):
+        for filter_, passes in (
+            ("variable_mark yes", True),
+            ("VARIABLE_MARK no", False),
+            ("Caller-Destination-Number 100", True),
+            ("caller-destination-number 101", False),
+            ("answer-state ringing", True),
+            ("Application x", False),
+        ):
+            world = World(events="json CHANNEL_CREATE")
+            world.say(f"filter {filter_}")
+            world.call("100", more="mark=yes")
+            self.assertEqual(bool(world.events("U")), passes, filter_)
+            world = World(events="json CHANNEL_CREATE")
+            world.say("filter Unique-ID U")
+            world.say("filter " + filter_.replace(" ", " -", 1))
+            world.call("100", more="mark=yes")
+            self.assertEqual(bool(world.events("U")), not passes, f"not {filter_}")
+
     def test_filters(self):
         world = self.world
         world.say("event plain ALL")
@@ -760,6 +796,32 @@ class NetworkTests(unittest.TestCase):
 
         self.assertEqual(story(3), story(3))
         self.assertNotEqual(story(3), story(4))
+
+
+_VARIABLES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "A", "b", "c", "C[1]", "c[0]", "", "["]),
+        st.sampled_from(["x", "", "ARRAY::p", "ARRAY::p|:q", "ARRAY::"]),
+    ),
+    max_size=8,
+)
+
+
+class VariablesTests(unittest.TestCase):
+    @settings(max_examples=300, deadline=None)
+    @given(_VARIABLES, _VARIABLES)
+    def test_to_take_many_is_to_set_each(self, first, second):
+        taken, others, each = Variables(), Variables(), Variables()
+        for name, value in first:
+            taken[name] = each[name] = value
+        for name, value in second:
+            others[name] = value
+        taken.take(others)
+        for name, value in others.items():
+            each[name] = value
+        self.assertEqual(list(taken.items()), list(each.items()))
+        for name in ("a", "B", "c[0]", "C[1]", "c[9]", "d"):
+            self.assertEqual(taken.get(name), each.get(name))
 
 
 class Rendering(unittest.TestCase):

@@ -16,7 +16,7 @@ from plivotx.emulator.digits import Digit, Outgoing
 from plivotx.emulator.events import Headers
 from plivotx.emulator.recording import Audio, Recording, stop_session
 from plivotx.emulator.runner import Runner
-from plivotx.emulator.sipvars import ANSWERED, DIALLED, MEDIA, OFFERED, STATISTICS
+from plivotx.emulator.sipvars import STATISTICS, answered, dialled, media, offered
 from plivotx.emulator.variables import Variables
 
 if TYPE_CHECKING:
@@ -286,8 +286,7 @@ class Channel:
         self.state_number = 2
         if self.endpoint == "sofia":
             self.network_addr = ""
-            for name, value in DIALLED.items():
-                self.variables[name] = value.format(number=self.destination, switch=self.switch)
+            self.variables.take(dialled(self.destination))
         self.fire("CHANNEL_CREATE")
         self.fire("CHANNEL_ORIGINATE")
         self._enter("CS_ROUTING")
@@ -301,24 +300,26 @@ class Channel:
         self.callee_name = self.destination
         if self.orig_caller_name:
             self.variables["sip_from_display"] = self.orig_caller_name
-        for name, value in ANSWERED.items():
-            self.variables[name] = value.format(
-                number=self.destination, caller=self.orig_caller_number, switch=self.switch
-            )
+        self.variables.take(answered(self.destination, self.orig_caller_number, self.switch.user_agent))
 
-    def _media_up(self, variables: dict[str, str]) -> None:
-        """Take the far end's session description, `OFFERED` first and then what is made of it, `MEDIA`."""
-        if self.endpoint != "sofia" or self.media:
-            return
-        wanted = codecs(self.get("absolute_codec_string") or "PCMU")
-        codec = next((name for name in wanted if name in SPOKEN), "PCMU")
-        for name, value in variables.items():
-            self.variables[name] = value.format(codec=codec, payload="8" if codec == "PCMA" else "0")
-        if variables is MEDIA:
+    def _media_offered(self) -> None:
+        """Take the far end's session description."""
+        if self.endpoint == "sofia" and not self.media:
+            self.variables.take(offered(self._agreed_codec()))
+
+    def _media_up(self) -> None:
+        """Have audio, as was agreed."""
+        if self.endpoint == "sofia" and not self.media:
+            codec = self._agreed_codec()
+            self.variables.take(media(codec))
             self.media = True
             self.codec = (codec, "8000", "64000")
             for names in _CODEC_HEADERS:
                 self.fire("CODEC", *zip(names, self.codec, strict=True))
+
+    def _agreed_codec(self) -> str:
+        wanted = codecs(self.get("absolute_codec_string") or "PCMU")
+        return next((name for name in wanted if name in SPOKEN), "PCMU")
 
     def ring(self) -> None:
         """The far end rings."""
@@ -336,7 +337,7 @@ class Channel:
         if not self.up or self.early or self.answered:
             return
         self._heard_of()
-        self._media_up(OFFERED)
+        self._media_offered()
         self.answer_state = "early"
         self.variables["endpoint_disposition"] = "EARLY MEDIA"
         self.progress_media = self.switch.micros()
@@ -345,7 +346,7 @@ class Channel:
         self.runner.execute_on("execute_on_media")
         self._api_on("api_on_pre_answer")
         self._api_on("api_on_media")
-        self._media_up(MEDIA)
+        self._media_up()
         self._set_call_state("EARLY")
         self._tell()
 
@@ -354,8 +355,8 @@ class Channel:
         if not self.up or self.answered:
             return
         self._heard_of()
-        self._media_up(OFFERED)
-        self._media_up(MEDIA)
+        self._media_offered()
+        self._media_up()
         self.answered_at = self.switch.micros()
         self.answer_state = "answered"
         self.fire("CHANNEL_ANSWER")
@@ -560,9 +561,8 @@ class Channel:
             self.watch()
 
     def _api_on(self, prefix: str) -> None:
-        for name, value in list(self.variables.items()):
-            if name.lower().startswith(prefix):
-                self._hook_command(value)
+        for value in self.variables.beginning(prefix):
+            self._hook_command(value)
 
     def _hook(self, name: str) -> None:
         value = self.get(name)
@@ -637,8 +637,7 @@ class Channel:
                 variables["sip_invite_failure_status"] = "487"
                 variables["sip_invite_failure_phrase"] = "CANCEL"
         if self.media:
-            for name, value in STATISTICS.items():
-                variables[name] = value
+            variables.take(STATISTICS)
 
 
 def _nobody(_: str) -> None:

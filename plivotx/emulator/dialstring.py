@@ -45,7 +45,7 @@ class Leg:
     """What stands before the first slash: `sofia`, `loopback`, `error` ..."""
     address: str | None
     """What stands behind it; None if there is no slash."""
-    variables: Mapping[str, str]
+    variables: Variables
     """What is set on the channel, in this order."""
     options: Mapping[str, str]
     """What the dialling itself reads (`origination_uuid`, caller ids ...): here nothing was left out for its `${`."""
@@ -194,9 +194,11 @@ def _group(text: str, variables: Variables, checked: bool) -> Group:
             first, second = variables, local
         merged = Variables()
         for block in (first, second):
-            for name, value in block.items():
-                if not (checked and holds_variable(value)):
-                    merged[name] = value
+            if checked and any(map(holds_variable, block.values())):
+                kept = {name: value for name, value in block.items() if not holds_variable(value)}
+                merged.take(Variables(kept))
+            else:
+                merged.take(block)
         legs.append(Leg(endpoint, address if slash else None, merged, Variables({**variables, **local})))
     return Group(tuple(legs))
 
@@ -328,31 +330,30 @@ def _clean(piece: str, delimiter: str) -> str:
     if "\\" not in piece and "'" not in piece:
         return piece.rstrip(" ")
     out: list[str] = []
-    end, at, quoted, length = 0, 0, False, len(piece)
+    end, quoted = 0, False
     last_quote = piece.rfind("'")
-    while at < length:
-        char = piece[at]
-        following = piece[at + 1] if at + 1 < length else ""
-        if char == "\\" and following:
-            if following in {"'", '"', "\\", delimiter}:
-                plain = following
-            else:
-                plain = _ESCAPES.get(following, "")
-            if plain:
-                out.append(plain)
-                end = len(out)
-                at += 2
-                continue
-        if char == "'" and (quoted or at < last_quote):
+    for match in _runs(delimiter).finditer(piece):
+        run = match[0]
+        if run[0] == "'" and (quoted or match.start() < last_quote):
             quoted = not quoted
             if quoted:
                 end = len(out)
+            continue
+        if run[0] == "\\" and len(run) == 2:
+            escaped = run[1] != delimiter and _ESCAPES.get(run[1])
+            out.append(escaped or run[1])
+            end = len(out)
         else:
-            out.append(char)
-            if char != " " or quoted:
+            out.append(run)
+            if run[0] != " " or quoted:
                 end = len(out)
-        at += 1
     return "".join(out[:end])
+
+
+@lru_cache(maxsize=64)
+def _runs(delimiter: str) -> re.Pattern[str]:
+    # what is escaped, what means something, and what does not as one piece
+    return re.compile(r"[^\\' ]+| +|'|\\[\\'\"nrts" + re.escape(delimiter) + r"]|\\")
 
 
 def _number(value: str) -> bool:

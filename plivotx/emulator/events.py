@@ -3,10 +3,17 @@
 The encodings are those of NOTES.md, section 1, and of the recordings in_event_plain, in_event_json and in_value_encoding.
 """
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache
+from itertools import starmap
+from typing import TYPE_CHECKING
 
 from plivotx.emulator.variables import ARRAY, elements
+
+if TYPE_CHECKING:
+    from plivotx.emulator.channel import Channel
 
 Headers = list[tuple[str, str]]
 
@@ -150,6 +157,11 @@ def _json_pair(name: str, value: str) -> str:
 
 
 @lru_cache(maxsize=16384)
+def _json_variable(name: str, value: str) -> str:
+    return _json_pair(f"variable_{name}", value)
+
+
+@lru_cache(maxsize=16384)
 def _plain_line(name: str, value: str) -> str:
     return f"{name}: {url_encode(_single(value))}\n"
 
@@ -157,22 +169,28 @@ def _plain_line(name: str, value: str) -> str:
 class Event:
     """One event: its name, its headers in order, perhaps a body."""
 
-    __slots__ = ("_rendered", "body", "headers", "name", "subclass")
+    __slots__ = ("_known", "_rendered", "body", "headers", "name", "subclass")
 
     def __init__(self, name: str, headers: Headers, body: bytes | None = None, subclass: str = "") -> None:
         self.name = name
         self.headers = headers
         self.body = body
         self.subclass = subclass
+        self._known: dict[str, str] | None = None
         self._rendered: dict[str, bytes] = {}
+
+    def settle(self) -> None:
+        """From now on the event stays as it is, whatever changes."""
 
     def get(self, name: str) -> str | None:
         """The first value of a header, whatever its case; None if it is not there."""
-        wanted = name.lower()
-        return next((value for header, value in self.headers if header.lower() == wanted), None)
+        if self._known is None:
+            self._known = {header.lower(): value for header, value in reversed(self.headers)}
+        return self._known.get(name.lower())
 
     def plain(self) -> bytes:
         """The event as text/event-plain without its outer head; also what `uuid_dump` answers."""
+        self.settle()
         lines = [_plain_line(name, value) for name, value in self.headers]
         if not self.body:
             return to_bytes("".join([*lines, "\n"]))
@@ -181,14 +199,18 @@ class Event:
 
     def json(self) -> bytes:
         """The event as text/event-json; duplicate names stay duplicate."""
-        pairs = [_json_pair(name, value) for name, value in self.headers]
+        pairs = self._json_pairs()
         if self.body:
             pairs.append(f'"Content-Length":"{len(self.body)}"')
             pairs.append(f'"_body":{_json_string(to_text(self.body))}')
         return to_bytes("{" + ",".join(pairs) + "}")
 
+    def _json_pairs(self) -> list[str]:
+        return list(starmap(_json_pair, self.headers))
+
     def xml(self) -> bytes:
         """The event as text/event-xml."""
+        self.settle()
         out = ["<event>\n  <headers>\n"]
         for name, value in self.headers:
             out += [f"    <{name}>{url_encode(part)}</{name}>\n" for part in elements(value)]
@@ -207,6 +229,63 @@ class Event:
             head = f"Content-Length: {len(content)}\nContent-Type: text/event-{kind}\n\n"
             rendered = self._rendered[kind] = head.encode("ascii") + content
         return rendered
+
+
+class ChannelEvent(Event):
+    """An event of a channel.
+
+    Most of it is the channel's profile and variables.  They are left with the channel until somebody wants the event,
+    whom the `first` and `last` headers alone may tell that he does not.
+    """
+
+    __slots__ = ("_channel", "_last", "_profile", "_variables")
+
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        first: Headers,
+        last: Headers,
+        *,
+        profile: bool = True,
+        variables: bool = True,
+    ) -> None:
+        super().__init__(name, first)
+        self._channel: Channel | None = channel
+        self._last = last
+        self._profile = profile
+        self._variables = variables
+
+    def settle(self) -> None:
+        """From now on the event stays as it is, whatever becomes of the channel."""
+        channel, self._channel, self._known = self._channel, None, None
+        if channel is None:
+            return
+        if self._profile:
+            self.headers += channel.caller_headers()
+        if self._variables:
+            self.headers += channel.variable_headers()
+        self.headers += self._last
+
+    def get(self, name: str) -> str | None:
+        """The first value of a header, whatever its case; None if it is not there."""
+        if self._channel is None or name.lower().startswith(("caller-", "variable_")):
+            self.settle()
+            return super().get(name)
+        if self._known is None:
+            self._known = {header.lower(): value for header, value in reversed(self.headers + self._last)}
+        return self._known.get(name.lower())
+
+    def _json_pairs(self) -> list[str]:
+        if self._channel is None:
+            return super()._json_pairs()
+        pairs = super()._json_pairs()
+        if self._profile:
+            pairs += starmap(_json_pair, self._channel.caller_headers())
+        if self._variables:
+            pairs += starmap(_json_variable, self._channel.variables.items())
+        pairs += starmap(_json_pair, self._last)
+        return pairs
 
 
 def _single(value: str) -> str:

@@ -214,8 +214,7 @@ class Dialling:
                 host = "127.0.0.1:5080"
                 channel.variables["sip_destination_url"] = f"sip:{number}@{host}"
         channel.fire("CHANNEL_OUTGOING")
-        for key, value in leg.variables.items():
-            channel.variables[key] = value
+        channel.variables.take(leg.variables)
         if "origination_caller_id_name" not in options and self.order.caller_id_name:
             channel.variables["origination_caller_id_name"] = self.order.caller_id_name
         if "origination_caller_id_number" not in options and self.order.caller_id_number:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DENIED = "<API Execute Permission Denied>"
 
+_SPECIAL = re.compile(r"[\\$]")
 _ESCAPED = re.compile(r"\\[\\nst']")
 _FRAME = 0.02
 _SHORTEST_LOOP = 0.5  # a round that takes less ends the loop
@@ -195,8 +196,8 @@ class Runner:
 
     def execute_on(self, prefix: str) -> None:
         """Run the applications of all variables that begin so, at once (switch_channel_execute_on)."""
-        for name, value in list(self.channel.variables.items()):
-            if name.lower().startswith(prefix) and self.channel.up:
+        for value in self.channel.variables.beginning(prefix):
+            if self.channel.up:
                 app, colons, argument = _split_app(value)
                 if colons == "::":
                     # in the channel's own thread, once it serves its queue
@@ -496,6 +497,13 @@ class Runner:
         out: list[str] = []
         at, length = 0, len(text)
         while at < length:
+            found = _SPECIAL.search(text, at)
+            if found is None:
+                out.append(text[at:])
+                break
+            if found.start() > at:
+                out.append(text[at : found.start()])
+                at = found.start()
             char = text[at]
             following = text[at + 1] if at + 1 < length else ""
             if char == "$" and text.startswith("${", at + 1):

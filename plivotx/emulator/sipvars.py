@@ -1,10 +1,17 @@
 """The variables that mod_sofia and the media layer set on an outgoing leg, by the moment at which they appear.
 
 Taken from the recordings orig_answer_park and orig_486 (names) with made-up values: nobody listens to this audio.
-Values are format strings: `{number}` is the number called, `{caller}` our caller id, `{switch}` the switch.
+Values are format strings: `{number}` is the number called, `{caller}` our caller id.
 """
 
-DIALLED = {
+from collections.abc import Mapping
+from functools import lru_cache
+
+from plivotx.emulator.variables import Variables
+
+_PAYLOADS = {"PCMU": "0", "PCMA": "8"}
+
+_DIALLED = {
     "rtp_use_codec_string": "PCMU,PCMA",
     "local_media_ip": "127.0.0.1",
     "local_media_port": "22440",
@@ -20,14 +27,13 @@ DIALLED = {
     "recovery_profile_name": "lab",
     "sofia_profile_url": "sip:mod_sofia@127.0.0.1:5080",
 }
-"""Before CHANNEL_CREATE."""
 
-ANSWERED = {
+_ANSWERED = {
     "sip_reply_host": "127.0.0.1",
     "sip_reply_port": "5080",
     "sip_network_ip": "127.0.0.1",
     "sip_network_port": "5080",
-    "sip_user_agent": "{switch.user_agent}",
+    "sip_user_agent": "{user_agent}",
     "sip_allow": "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, INFO, UPDATE, REGISTER, REFER, NOTIFY",
     "sip_recover_contact": "<sip:{number}@127.0.0.1:5080;transport=udp>",
     "sip_full_via": "SIP/2.0/UDP 127.0.0.1:5080;rport=5080;branch=z9hG4bK1",
@@ -50,16 +56,14 @@ ANSWERED = {
     "sip_cseq": "1",
     "sip_call_id": "1",
 }
-"""With the first reply: ringing, early media or answer."""
 
-OFFERED = {
+_OFFERED = {
     "switch_r_sdp": "v=0\r\no=FreeSWITCH 3 4 IN IP4 127.0.0.1\r\ns=FreeSWITCH\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio 24786 RTP/AVP {payload} 101 13\r\na=ptime:20\r\n",
     "ep_codec_string": "CORE_PCM_MODULE.{codec}@8000h@20i@64000b",
 }
-"""With the first session description of the far end."""
 
-MEDIA = {
+_MEDIA = {
     "remote_video_media_flow": "inactive",
     "remote_text_media_flow": "inactive",
     "remote_audio_media_flow": "sendrecv",
@@ -84,9 +88,8 @@ MEDIA = {
     "remote_media_ip": "127.0.0.1",
     "remote_media_port": "24786",
 }
-"""Once audio flows."""
 
-STATISTICS = {
+_STATISTICS = {
     "rtp_audio_" + name: value
     for names, value in (
         ("in_raw_bytes in_media_bytes in_packet_count in_media_packet_count in_skip_packet_count", "0"),
@@ -103,4 +106,35 @@ STATISTICS = {
     )
     for name in names.split()
 }
+
+
+@lru_cache(maxsize=256)
+def dialled(number: str) -> Variables:
+    """Before CHANNEL_CREATE."""
+    return _filled(_DIALLED, number=number)
+
+
+@lru_cache(maxsize=256)
+def answered(number: str, caller: str, user_agent: str) -> Variables:
+    """With the first reply: ringing, early media or answer."""
+    return _filled(_ANSWERED, number=number, caller=caller, user_agent=user_agent)
+
+
+@lru_cache(maxsize=16)
+def offered(codec: str) -> Variables:
+    """With the first session description of the far end."""
+    return _filled(_OFFERED, codec=codec, payload=_PAYLOADS[codec])
+
+
+@lru_cache(maxsize=16)
+def media(codec: str) -> Variables:
+    """Once audio flows."""
+    return _filled(_MEDIA, codec=codec, payload=_PAYLOADS[codec])
+
+
+def _filled(table: Mapping[str, str], **about: str) -> Variables:
+    return Variables({name: value.format(**about) for name, value in table.items()})
+
+
+STATISTICS = Variables(_STATISTICS)
 """At the end of a leg that had media."""

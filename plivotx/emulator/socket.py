@@ -75,6 +75,9 @@ class Session(Protocol):
         self._subclasses: set[str] = set()
         self._everything = False
         self._filters: list[tuple[str, str]] = []
+        self._wanted: list[tuple[str, str]] = []
+        self._unwanted: list[tuple[str, str]] = []
+        """The filters again: those that let events pass, and those that keep them out, values without the `-`."""
         self._my_uuid: str | None = None
         self._my_events = False
         self._logging = False
@@ -201,6 +204,7 @@ class Session(Protocol):
         if not self._listening or self._closing or not self._wants(event):
             return
         if self._busy or self._blocked or self._buffer or self._head is not None:
+            event.settle()
             self._waiting.append(event)
         else:
             self._write(event.message(self._format))
@@ -222,14 +226,14 @@ class Session(Protocol):
 
     def _passes(self, event: Event) -> bool:
         """Filters are or-ed; a `-value` that matches keeps the event out (in_filter), and is no regular expression."""
-        for name, unwanted in self._filters:
-            if unwanted.startswith("-") and (event.get(name) or "").lower() == unwanted[1:].lower() != "":
+        for name, unwanted in self._unwanted:
+            if (event.get(name) or "").lower() == unwanted:
                 return False
-        return any(
-            _matches(wanted, value)
-            for name, wanted in self._filters
-            if not wanted.startswith("-") and (value := event.get(name)) is not None
-        )
+        for name, wanted in self._wanted:
+            value = event.get(name)
+            if value is not None and _matches(wanted, value):
+                return True
+        return False
 
     # --- commands
 
@@ -320,6 +324,12 @@ class Session(Protocol):
             self._reply(f"+OK filter added. [{name}]=[{value}]")
         else:
             self._reply("-ERR invalid syntax")
+        self._wanted = [each for each in self._filters if not each[1].startswith("-")]
+        self._unwanted = [
+            (name, value[1:].lower())
+            for name, value in self._filters
+            if value.startswith("-") and value != "-"
+        ]
 
     def _myevents(self, text: str) -> None:
         if self._my_events:

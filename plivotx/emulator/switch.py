@@ -22,7 +22,7 @@ from plivotx.emulator import api, applications, digits, farends, sounds
 from plivotx.emulator.causes import cause as read_cause
 from plivotx.emulator.channel import FRAME, Channel
 from plivotx.emulator.dialstring import DialStringError, Leg, integer, parse, separate
-from plivotx.emulator.events import Event, Headers
+from plivotx.emulator.events import ChannelEvent, Event, Headers
 from plivotx.emulator.originate import Originating
 from plivotx.emulator.recording import Recording
 from plivotx.emulator.socket import Session
@@ -398,12 +398,8 @@ class Switch:
             cause = ("Hangup-Cause", channel.cause)
             headers.remove(cause)
             headers.insert(13, cause)
-        if profile:
-            headers += channel.caller_headers()
-        if name not in _WITHOUT_VARIABLES:
-            headers += channel.variable_headers()
-        headers += extra
-        self.deliver(Event(name, headers))
+        variables = name not in _WITHOUT_VARIABLES
+        self.deliver(ChannelEvent(name, channel, headers, list(extra), profile=profile, variables=variables))
 
     def deliver(self, event: Event) -> None:
         """Give an event to all connections that listen to it."""

@@ -1,7 +1,10 @@
 """Channel variables: a dict whose names are matched in any case, as FreeSWITCH's event headers are (switch_event.c)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 ARRAY = "ARRAY::"
@@ -13,23 +16,23 @@ class Variables(dict[str, str]):
     def __init__(self, other: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._spelt: dict[str, str] = {}
-        for name, value in (other or {}).items():
-            self[name] = value
+        if isinstance(other, Variables):
+            self.take(other)
+        elif other:
+            for name, value in other.items():
+                self[name] = value
 
     def __setitem__(self, name: str, value: str) -> None:
         """Set a variable; it then stands last, as a header that was deleted and added again."""
-        name, bracket, index = name.partition("[")
-        if not name:
-            return
-        folded = name.lower()
-        if bracket:
+        if "[" in name:
+            name, _, index = name.partition("[")
             value = self._with_element(name, index, value)
-        known = self._spelt.pop(folded, None)
-        if known is not None:
-            super().__delitem__(known)
+        folded = name.lower()
+        if folded in self._spelt:
+            super().__delitem__(self._spelt.pop(folded))
         if value.startswith(ARRAY) and "|:" not in value:
             value = value[len(ARRAY) :]
-        if value:
+        if value and name:
             super().__setitem__(name, value)
             self._spelt[folded] = name
 
@@ -52,10 +55,28 @@ class Variables(dict[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Read a variable, or the default where there is none."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
+        spelt = self._spelt.get(name.lower())
+        if spelt is not None:
+            return super().__getitem__(spelt)
+        if "[" in name:
+            with suppress(KeyError):
+                return self[name]
+        return default
+
+    def take(self, others: Variables) -> None:
+        """Set all of the others, in their order."""
+        if ARRAY in "\n".join(others.values()):  # set again, an array in an array is not what it was
+            for name, value in others.items():
+                self[name] = value
+            return
+        for folded in self._spelt.keys() & others._spelt.keys():
+            super().__delitem__(self._spelt.pop(folded))
+        super().update(others)
+        self._spelt.update(others._spelt)
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The values of all variables whose names begin so; `prefix` is in lower case."""
+        return [self[name] for name in self._spelt if name.startswith(prefix)]
 
     def discard(self, name: str) -> None:
         """Unset a variable that may not be set."""
