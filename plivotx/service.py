@@ -32,6 +32,7 @@ from plivotx.log.sqlite import SQLiteLog
 from plivotx.plugins import Plugins
 from plivotx.rest.app import site
 from plivotx.server import Plivotx
+from plivotx.standstill import Watcher
 from plivotx.waiting import sleep
 
 gc.freeze()
@@ -132,16 +133,22 @@ class PlivotxService(Service):
         self._port: IListeningPort | None = None
         self._starting: Deferred[None] | None = None
         self._forgetting: Deferred[None] | None = None
+        self._watcher = Watcher(reactor, plugins.files)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         pass_over_hangups(self._reactor)
+        self._reactor.callWhenRunning(self._watch)
         for each in self._loaded.warnings:
             lines.warn("{remark}", remark=each)
         for each in self._loaded.notes:
             lines.info("{remark}", remark=each)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
+
+    def _watch(self) -> None:
+        if self.running:  # it may have been stopped before the reactor ran
+            self._watcher.start()
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):  # told to stop while it was starting
@@ -187,6 +194,7 @@ class PlivotxService(Service):
             await sleep(self._reactor, 3600)
 
     async def _stop(self) -> None:
+        self._watcher.stop()
         if self._starting is not None:
             self._starting.cancel()
         if self._forgetting is not None:

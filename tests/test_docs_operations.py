@@ -37,7 +37,8 @@ class Operations(SynchronousTestCase):
     def test_messages_of_the_log_are_those_of_the_program(self):
         source = "".join(each.read_text(encoding="utf-8") for each in (ROOT / "plivotx").rglob("*.py"))
         for said in ("is not connected", "is connected", "the log refuses", "cannot be written", "belongs to no open call; hanging it up",
-                     "plivotx cannot start", "another process has it", "is abandoned", "no call fits"):  # fmt: skip
+                     "plivotx cannot start", "another process has it", "is abandoned", "no call fits",
+                     "the server stands still, for ", "the server goes on; it stood still for "):  # fmt: skip
             self.assertIn(said, PAGE)
             self.assertIn(said, source)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, readBody
@@ -114,6 +115,20 @@ class Running(TestCase):
     async def test_looks_for_garbage_again_once_it_has_started(self):
         await self.serve(Config(http_address="127.0.0.1:0", log="memory:", fs_inbound_address=NOBODY))
         self.assertTrue(gc.isenabled())
+
+    async def test_is_watched_for_code_that_blocks_until_it_stops(self):
+        def watching():
+            return [each for each in threading.enumerate() if each.name == "standstill"]
+
+        service = await self.serve(
+            Config(http_address="127.0.0.1:0", log="memory:", fs_inbound_address=NOBODY)
+        )
+        await deferLater(reactor, 0)  # the reactor must run for that
+        (thread,) = watching()
+        self.assertEqual(service._watcher._plugins, set(PLUGINS.files))
+        await service.stopService()
+        thread.join(20)
+        self.assertEqual(watching(), [])
 
     async def test_connects_to_each_switch_with_its_own_password(self):
         made = []
