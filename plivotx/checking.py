@@ -39,11 +39,11 @@ def checked(path: str | None, environ: Mapping[str, str]) -> tuple[Loaded, Plugi
         if config.ssl:
             certificate(config.ssl_cert)
     except ConfigError as error:
-        complaints.append(str(error))
+        complaints.append(f"{loaded.place('ssl_cert')}{error}")
     try:
         trusted(config)
     except ConfigError as error:
-        complaints.append(str(error))
+        complaints.append(f"{loaded.place('http_ca_file')}{error}")
     if plugins is None or complaints:
         raise Unusable(complaints)
     return loaded, plugins
@@ -54,19 +54,34 @@ def certificate(path: str) -> CertificateOptions:
 
     Raises ConfigError.
     """
+    why = ""
     try:
         blocks = re.findall(rb"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", content(path), re.DOTALL)
-        own, *chain = [Certificate.loadPEM(each).original for each, kind in blocks if kind == b"CERTIFICATE"]
-        (key,) = [
-            crypto.load_privatekey(crypto.FILETYPE_PEM, each, b"")  # with no passphrase it would ask for one
-            for each, kind in blocks
-            if kind.endswith(b"PRIVATE KEY")
-        ]
+        certificates = [each for each, kind in blocks if kind == b"CERTIFICATE"]
+        keys = [each for each, kind in blocks if kind.endswith(b"PRIVATE KEY")]
+        if not certificates or len(keys) != 1:
+            raise ValueError(
+                f"it has {len(certificates)} of CERTIFICATE and {len(keys)} of PRIVATE KEY, of which one is needed"
+            )
+        why = "a certificate in it cannot be read"
+        own, *chain = [Certificate.loadPEM(each).original for each in certificates]
+        why = "its key cannot be read without a passphrase or at all"
+        key = crypto.load_privatekey(crypto.FILETYPE_PEM, keys[0], b"")  # with none it would ask for one
+        why = "its first certificate and its key do not fit each other or cannot be used"
         options = CertificateOptions(privateKey=key, certificate=own, extraCertChain=chain)
-        options.getContext()  # it complains of a key that is another certificate's
+        options.getContext()
     except (OSError, ValueError, crypto.Error, SSL.Error) as error:
-        raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {error}") from error
+        said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if isinstance(error, crypto.Error | SSL.Error):
+            said = f"{why} (OpenSSL: {_openssl(error)})"
+        raise ConfigError(f"SSL_CERT: {path} is no certificate with its private key: {said}") from error
     return options
+
+
+def _openssl(error: crypto.Error | SSL.Error) -> str:
+    """What OpenSSL found wrong: it gives a list of library, function and reason."""
+    found = error.args[0] if error.args else ()
+    return ", ".join(each[2] for each in found) if isinstance(found, list) and found else "no reason"
 
 
 def findings(path: str | None, loaded: Loaded, plugins: Plugins) -> list[str]:

@@ -73,6 +73,12 @@ class Loaded(NamedTuple):
     """What stands there and is not done, each with its file and line."""
     notes: tuple[str, ...] = ()
     """What stands there, was of use to the v0.1 server, and is not needed."""
+    places: Mapping[str, str] = {}
+    """File and line, or the variable, of each key that was given, by its field."""
+
+    def place(self, field: str) -> str:
+        """What a complaint about this key begins with; empty if it was not given."""
+        return f"{self.places[field]}: " if field in self.places else ""
 
 
 def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -118,7 +124,8 @@ class _Reading:
         if self.complaints:
             raise ConfigError("\n".join(self.complaints))
         notes = [f"{self.path}: not needed by plivotx: {', '.join(self.unused)}"] if self.unused else []
-        return Loaded(config, tuple(self.warnings), tuple(notes))
+        places = {field: given.where for field, given in self.values.items()}
+        return Loaded(config, tuple(self.warnings), tuple(notes), places)
 
     # -- the file --------------------------------------------------------------------------------------
 

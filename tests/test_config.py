@@ -81,13 +81,13 @@ class Configured(SynchronousTestCase):
     def load(self, text, **environ):
         Path(self.path).write_text(text, encoding="utf-8")
         loaded = load(self.path, environ)
-        self.assertEqual(loaded, Loaded(loaded.config))
+        self.assertEqual(loaded, Loaded(loaded.config, places=loaded.places))
         return loaded.config
 
     def remarks(self, text, **environ):
         """The configuration of a file, its warnings and its notes."""
         Path(self.path).write_text(text, encoding="utf-8")
-        config, *said = load(self.path, environ)
+        config, *said, _ = load(self.path, environ)
         return config, *([each.replace(self.path, "FILE") for each in which] for which in said)
 
     def complaints(self, text, **environ):

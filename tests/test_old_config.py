@@ -61,7 +61,7 @@ class Old(SynchronousTestCase):
 
     def read(self, text, **environ):
         Path(self.path).write_text(text, encoding="utf-8")
-        config, *said = load(self.path, environ)
+        config, *said, _ = load(self.path, environ)
         return Loaded(config, *(tuple(each.replace(self.path, "FILE") for each in which) for which in said))
 
     def complaints(self, text):

@@ -243,21 +243,32 @@ class Certificates(SynchronousTestCase):
         self.assertEqual(len(options.extraCertChain), 2)
 
     def test_are_refused_without_their_own_key_or_as_something_else(self):
-        for pieces in (
-            (SERVER.pem,),
-            (SERVER.key_pem,),
-            (SERVER.pem, ROOT.key_pem),
-            (BETWEEN.pem, SERVER.pem, SERVER.key_pem),
-            (SERVER.pem, SERVER.key_pem, SERVER.key_pem),
-            (SERVER.pem, LOCKED),
-            (SERVER.pem, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"),
-            ("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", SERVER.key_pem),
-            ("",),
+        misfit = r"its first certificate and its key do not fit each other or cannot be used \(OpenSSL: key values mismatch"
+        locked = r"its key cannot be read without a passphrase or at all \(OpenSSL: \w"
+        for why, *pieces in (
+            ("it has 1 of CERTIFICATE and 0 of PRIVATE KEY, ", SERVER.pem),
+            ("it has 0 of CERTIFICATE and 1 of PRIVATE KEY, ", SERVER.key_pem),
+            (misfit, SERVER.pem, ROOT.key_pem),
+            (misfit, BETWEEN.pem, SERVER.pem, SERVER.key_pem),
+            ("it has 1 of CERTIFICATE and 2 of PRIVATE KEY, ", SERVER.pem, SERVER.key_pem, SERVER.key_pem),
+            (locked, SERVER.pem, LOCKED),
+            (locked, SERVER.pem, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"),
+            (
+                r"a certificate in it cannot be read \(OpenSSL: \w",
+                "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+                SERVER.key_pem,
+            ),
+            ("it has 0 of CERTIFICATE and 0 of PRIVATE KEY, ", ""),
         ):
             path = file(self, *pieces)
             error = self.assertRaises(ConfigError, certificate, path)
-            self.assertIn(f"SSL_CERT: {path} is no certificate with its private key", str(error))
-        self.assertRaises(ConfigError, certificate, "/nowhere")
+            before, _, said = str(error).partition(
+                f"SSL_CERT: {path} is no certificate with its private key: "
+            )
+            self.assertEqual(before, "")
+            self.assertRegex(said, f"^{why}")
+        error = self.assertRaises(ConfigError, certificate, "/nowhere")
+        self.assertTrue(str(error).endswith("its private key: No such file or directory"), str(error))
 
 
 class Checking(SynchronousTestCase):
@@ -309,14 +320,31 @@ class Checking(SynchronousTestCase):
     def test_reads_the_certificates_for_requests_to_the_application(self):
         code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /nowhere.pem\n")
         why = "HTTP_CA_FILE = '/nowhere.pem': No such file or directory"
-        self.assertEqual((code, err), (1, ["plivotx cannot start:", why]))
+        self.assertEqual((code, err), (1, ["plivotx cannot start:", f"FILE, line 2: {why}"]))
+
+    def test_names_the_line_or_the_variable_of_a_file_of_certificates_that_is_none(self):
+        cert, empty = file(self, SERVER.pem, ROOT.key_pem), file(self, "")
+        misfit = f"SSL_CERT: {cert} is no certificate with its private key: its first certificate and its key"
+        for flags in (("--check",), ()):
+            code, _, err = self.check(
+                f"[plivotx]\n# TLS\nSSL = true\nSSL_CERT = {cert}\n\nHTTP_CA_FILE = {empty}\n", flags=flags
+            )
+            self.assertEqual((code, len(err)), (1, 3), err)
+            self.assertTrue(err[1].startswith(f"FILE, line 4: {misfit} do not fit each other"), err[1])
+            self.assertEqual(err[2], f"FILE, line 6: HTTP_CA_FILE = '{empty}': holds no certificate (PEM)")
+        os.environ.update(PLIVOTX_SSL_CERT=cert, PLIVOTX_HTTP_CA_FILE=empty)
+        code, _, err = self.check("[rest_server]\nSSL = true\nSSL_CERT = /nowhere\n")
+        self.assertTrue(err[1].startswith(f"environment variable PLIVOTX_SSL_CERT: {misfit}"), err[1])
+        self.assertTrue(
+            err[2].startswith("environment variable PLIVOTX_HTTP_CA_FILE: HTTP_CA_FILE ="), err[2]
+        )
 
     def test_reads_no_file_that_has_no_end(self):
         why = "is longer than 4194304 bytes"
         error = self.assertRaises(ConfigError, load, "/dev/zero", {})
         self.assertEqual(str(error), f"/dev/zero: {why}")
         code, _, err = self.check("[plivotx]\nHTTP_CA_FILE = /dev/zero\n")
-        self.assertEqual((code, err[1:]), (1, [f"HTTP_CA_FILE = '/dev/zero': {why}"]))
+        self.assertEqual((code, err[1:]), (1, [f"FILE, line 2: HTTP_CA_FILE = '/dev/zero': {why}"]))
         code, _, err = self.check("[plivotx]\nSSL = true\nSSL_CERT = /dev/zero\n")
         self.assertEqual((code, err[1:]), (1, [f"FILE, line 3: SSL_CERT: /dev/zero {why}"]))
 
