@@ -48,7 +48,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 
 COLUMNS: dict[str, str] = {
-    "state": "TEXT",  # accepted, dialling, ringing, in-progress, completed, closed
+    "state": "TEXT",  # one of plivotx.states
     "from_number": "TEXT",
     "to_number": "TEXT",
     "account_sid": "TEXT",

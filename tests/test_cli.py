@@ -27,7 +27,7 @@ from plivotx.cli.main import CALL, CALLS, Place, make_parser
 from plivotx.config import Config
 from plivotx.events import AttemptStarted, CallClosed, ChannelRang, HangupRequested
 from plivotx.rest.forms import call_requested
-from plivotx.rest.queries import _COLUMNS, _OTHERS, STATES
+from plivotx.rest.queries import _COLUMNS, _OTHERS
 from plivotx.testing import ANSWER_URL, HANGUP_URL, SELF, Answer, EmulatedWorld
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,6 @@ class Asking(Case):
         call_requested(Asked(), UUID, lambda event: None)
         self.assertEqual({each[1] for each in CALL}, names)
         self.assertEqual({each[1] for each in CALLS}, {*_COLUMNS, *_OTHERS})
-        self.assertEqual(main.STATES, STATES)
 
     def test_calls_asks_with_every_filter_and_takes_ages_for_times(self):
         self.run_it(
@@ -1094,6 +1093,19 @@ class TheProgram(SynchronousTestCase):
             )
         why = "plivotx: standard output cannot be written: No space left on device\n"
         self.assertEqual((ran.returncode, ran.stderr), (1, why))
+
+    def test_is_light_to_start(self):
+        loaded = subprocess.run(
+            [sys.executable, "-c", "import sys, plivotx.cli.main; print(*sys.modules)"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            cwd=ROOT,
+        ).stdout.split()
+        self.assertIn("plivotx.states", loaded)
+        heavy = ("twisted", "klein", "plivotx.events", "plivotx.rest", "plivotx.projections", "plivotx.esl")
+        self.assertEqual([each for each in loaded if each in heavy], [])
 
     def test_says_what_it_can_do_and_its_version(self):
         shown = self.ran("--help")

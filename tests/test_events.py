@@ -17,6 +17,7 @@ from plivotx.events import (
     decode_all,
     encode,
 )
+from plivotx.states import STATES
 from tests.strategies import EVENTS, any_event, known_events
 
 NOT_ON_DISK = {Event, Decision, Unknown}
@@ -46,6 +47,7 @@ class EventTests(SynchronousTestCase):
         for name, value in event.columns().items():
             self.assertIs(type(value), types[COLUMNS[name]], name)
         self.assertEqual(bool(event.columns()), event.rank > 0)
+        self.assertIn(event.columns().get("state", STATES[0]), STATES)
 
     @given(any_event, st.text(), st.recursive(st.none() | st.text() | st.integers(0, 9), st.lists))
     def test_fields_of_a_newer_version_do_no_harm(self, event: Event, name: str, value: object) -> None:

@@ -11,6 +11,7 @@ PURE = (
     "plivotx.causes",
     "plivotx.config",
     "plivotx.ini",
+    "plivotx.states",
     "plivotx.events",
     "plivotx.commands",
     "plivotx.urls",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from plivotx.cli.client import Client, Failed, Unreachable
+from plivotx.states import LIVE
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 4.0
@@ -14,8 +15,6 @@ LONGEST_PAUSE = 4.0
 GROWTH = 1.5
 PATIENCE = 60.0
 """Seconds for which a server that cannot be reached is waited for."""
-LIVE = ("accepted", "dialling", "ringing", "in-progress")
-"""The states of calls that have not ended, in the order in which a call passes through them."""
 PAGE = "1000"
 NEWEST = "100"
 """Calls that are looked at besides, so that those are seen which begin and end between two questions."""

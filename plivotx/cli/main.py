@@ -32,6 +32,7 @@ from plivotx.cli.client import (
 from plivotx.cli.following import Following, pages
 from plivotx.config import ConfigError
 from plivotx.config_file import CLIENT_URL
+from plivotx.states import ENDED, STATES
 
 PROGRAM = "plivotx"
 INTERRUPTED = 130
@@ -73,7 +74,6 @@ CALLS = (
     ("--after", "After", "TEXT", "where the page before ended"),
 )
 """Options of `calls`, and the parameters of ``GET /v0.1/Calls/``."""
-STATES = ("accepted", "dialling", "ringing", "in-progress", "completed", "closed")
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EXIT_CODES = """\
 exit codes: 0 done; 1 refused or failed (with --wait: nobody answered); 2 the command line cannot be
@@ -137,7 +137,7 @@ def _until_ended(given: argparse.Namespace, place: Place, client: Client, uuid: 
     for news in following.call(uuid):
         if not given.json:
             place.say(*text.timeline(news, place.columns))
-        if news.get("State") in ("completed", "closed"):
+        if news.get("State") in ENDED:
             return following.record(uuid)
     raise Unreachable(f"call {uuid} is not on record any more")
 

@@ -12,8 +12,8 @@ from plivotx.events import Column
 from plivotx.log.interface import Cursor, Row, Wanted
 from plivotx.projections.record import LAST_SECOND, iso, seconds_between, switch_time
 from plivotx.rest.forms import BadForm, bad
+from plivotx.states import STATES
 
-STATES = ("accepted", "dialling", "ringing", "in-progress", "completed", "closed")
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
