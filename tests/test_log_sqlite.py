@@ -491,6 +491,26 @@ class KeptTests(SQLiteCase):
             await log.append(stream, [RANG])
             self.assertEqual(seen.count("SELECT"), asked, stream)
 
+    async def test_what_is_appended_because_of_a_commit_shares_the_next_one(self) -> None:
+        log = await self.open_log()
+        seen = await self.statements(log)
+        appended: list[Deferred[int]] = []
+
+        def append(stream: str) -> None:
+            appended.append(log.append(stream, [RANG]))
+
+        def meanwhile(_: sqlite3.Connection) -> tuple[None, tuple[()]]:
+            reactor.callFromThread(append, "a")
+            return None, ()
+
+        log.follow(lambda recorded: append("d") if recorded.stream == "b" else None, self.fail)
+        done = gatherResults([log._write(meanwhile), log.append("b", [RANG])])
+        await done.addCallback(lambda _: append("c"))
+        self.assertEqual(await gatherResults(appended), [1, 1])
+        self.assertEqual(len(appended), 3)
+        await appended[2]
+        self.assertEqual(seen.count("BEGIN"), 2)
+
     async def test_columns_are_written_once(self) -> None:
         log = await self.open_log()
         await log.append("a", [requested("a", to="42")])

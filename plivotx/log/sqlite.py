@@ -251,15 +251,15 @@ class SQLiteLog:
         opened.callback(self)
 
     def _committed(self, outcomes: Sequence[_Outcome], recorded: Sequence[Recorded]) -> None:
-        self._writing = False
-        self._hand_over()
-        self._end_threads()
         if recorded:  # first, for whoever follows from the present end once his append is acknowledged
             self._end = int(recorded[-1].position)
         for done, outcome in outcomes:
             done.callback(outcome)
         for follower in [each for each in self._followers if each.live]:
             self._deliver(follower, recorded)
+        self._writing = False  # only now, so that what is appended because of all this is in the next group
+        self._hand_over()
+        self._end_threads()
 
     def _has_closed(self) -> None:
         self._closed = True
