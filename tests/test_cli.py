@@ -185,6 +185,14 @@ class Asking(Case):
         out, err = self.run_it("show", "x", "--json", code=1)
         self.assertEqual((json.loads(out)["Message"], err), ("There is no call 'x' on record", ""))
 
+    def test_a_hangup_that_failed_is_told_as_such_even_if_nobody_can_say_why(self):
+        self.answer = answer(False, "Hangup Call Failed")
+        for then in (answer(False, "The event log cannot be read now", 503), (200, b""), answer(Call=1)):
+            with self.subTest(then=then):
+                answers = iter((answer(False, "Hangup Call Failed"), then))
+                self.transport = lambda *_, answers=answers: next(answers)
+                self.assertEqual(self.run_it("hangup", UUID, code=1)[1], "plivotx: Hangup Call Failed\n")
+
     def test_wrong_credentials_end_with_4(self):
         self.answer = answer(False, "HTTP Auth Failed", 401)
         _, err = self.run_it("calls", code=4)
@@ -593,7 +601,13 @@ class InAWorld(Case):
         self.assertRegex(out.splitlines()[1], rf"^2027-01-15 08:00:00  ringing +1000 +3 +{SELF} +{uuid}$")
         self.assertEqual(self.run_it("hangup", uuid)[0], "Hangup Call Executed\n")
         self.recorded(uuid, CallClosed)
-        self.assertEqual(self.run_it("hangup", uuid, code=1)[1], "plivotx: Hangup Call Failed\n")
+        record = json.loads(self.run_it("show", uuid, "--json")[0])
+        when = record["EndTime"].replace("T", " ").replace("Z", " UTC")
+        for words in ((uuid,), ("--call-uuid", record["CallUUID"])):
+            self.assertEqual(
+                self.run_it("hangup", *words, code=1)[1],
+                f"plivotx: Hangup Call Failed: call {uuid} has ended already, with NORMAL_CLEARING at {when}\n",
+            )
         out, _ = self.run_it("show", uuid)
         self.assertTrue(out.startswith(f"Call {uuid} is closed\n"))
         self.assertIn("A client asks for the end of the call (NORMAL_CLEARING).", out)
@@ -763,6 +777,15 @@ class InAWorld(Case):
         self.run_it("hangup", "--call-uuid", channel)
         self.assertTrue(self.recorded(uuid, HangupRequested))
         self.assertTrue(self.recorded(uuid, AttemptStarted))
+
+    def test_a_hangup_of_what_is_not_there_says_so(self):
+        _, err = self.run_it("hangup", UUID, code=1)
+        self.assertEqual(err, f"plivotx: Hangup Call Failed: There is no call '{UUID}' on record\n")
+        _, err = self.run_it("hangup", "--call-uuid", "a\x1bb", code=1)
+        why = r"no call on record rang or was answered as channel 'a\x1bb'"
+        self.assertEqual(err, f"plivotx: Hangup Call Failed: {why}\n")
+        out, err = self.run_it("hangup", UUID, "--json", code=1)
+        self.assertEqual((json.loads(out), err), ({"Success": False, "Message": "Hangup Call Failed"}, ""))
 
 
 # -- what is printed -------------------------------------------------------------------------------
@@ -1001,6 +1024,31 @@ class Records(SynchronousTestCase):
 
 
 # -- shells ----------------------------------------------------------------------------------------
+
+
+class NotHungUp(SynchronousTestCase):
+    def test_is_a_call_that_has_ended_with_its_cause_and_the_moment_as_far_as_it_is_known(self):
+        call = {
+            "RequestUUID": UUID,
+            "State": "closed",
+            "HangupCause": "NETWORK_OUT_OF_ORDER",
+            "EndTime": None,
+        }
+        said = f"call {UUID} has ended already, with NETWORK_OUT_OF_ORDER"
+        self.assertEqual(text.not_hung_up(call), said)
+        timeline = [
+            {"Event": event, "Time": f"2027-01-15T08:00:0{second}.001Z"}
+            for second, event in enumerate(("CallRequested", "CallEnded", "CallClosed"))
+        ]
+        known = f"{said} at 2027-01-15 08:00:01.001 UTC"
+        self.assertEqual(text.not_hung_up({**call, "Timeline": timeline}), known)
+        hung_up = {**call, "State": "completed", "EndTime": "2027-01-15T08:00:01.001Z", "Timeline": timeline}
+        self.assertEqual(text.not_hung_up(hung_up), known)
+
+    def test_is_a_channel_that_is_not_up(self):
+        call = {"RequestUUID": UUID, "State": "dialling"}
+        self.assertEqual(text.not_hung_up(call, "c"), f"call {UUID} is dialling, but channel c is not up")
+        self.assertEqual(text.not_hung_up(call), "")
 
 
 class Completion(Case):

@@ -21,6 +21,7 @@ from plivotx.cli import completion, text
 from plivotx.cli.client import (
     DEFAULT_URL,
     Client,
+    Failed,
     Http,
     Misused,
     Settings,
@@ -35,6 +36,8 @@ from plivotx.config_file import CLIENT_URL
 from plivotx.states import ENDED, STATES
 
 PROGRAM = "plivotx"
+NO_HANGUP = "Hangup Call Failed"
+"""All that this API has to say of a call that cannot be hung up."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 SHELLS = {"bash": completion.bash, "zsh": completion.zsh}
@@ -193,7 +196,31 @@ def _hangup(given: argparse.Namespace, place: Place) -> int:
     }
     if len(form) != 1:
         raise Misused("hangup takes either REQUEST_UUID or --call-uuid UUID")
-    return _answered(given, place, _client(given, place).post("/v0.1/HangupCall/", form))
+    client = _client(given, place)
+    try:
+        answer = client.post("/v0.1/HangupCall/", form)
+    except Failed as error:
+        if given.json or str(error) != NO_HANGUP:
+            raise
+        why = _why_no_hangup(client, given)
+        raise Failed(f"{error}: {why}" if why else str(error), error.answer) from None
+    return _answered(given, place, answer)
+
+
+def _why_no_hangup(client: Client, given: argparse.Namespace) -> str:
+    """Why this call was not hung up, as the server has it on record; empty if that cannot be had."""
+    channel = given.call_uuid
+    try:
+        if not channel:
+            return text.not_hung_up(client.record(given.request_uuid))
+        calls = client.get("/v0.1/Calls/", {"CallUUID": channel, "Limit": "1"}).get("Calls")
+    except Failed as error:
+        return str(error)
+    except Trouble:
+        return ""
+    if not calls:
+        return f"no call on record rang or was answered as channel {channel[:80]!a}"
+    return text.not_hung_up(calls[0], channel=channel)
 
 
 def _resend(given: argparse.Namespace, place: Place) -> int:

@@ -10,6 +10,8 @@ from unicodedata import combining, east_asian_width
 
 import msgspec
 
+from plivotx.states import ENDED
+
 GAP = "  "
 CUT = "…"
 
@@ -148,6 +150,21 @@ def record(call: Mapping[str, Any], columns: int | None) -> list[str]:
         if part:
             lines += ["", title, *(f"  {line}" for line in part)]
     return lines
+
+
+def not_hung_up(call: Mapping[str, Any], channel: str = "") -> str:
+    """Why a call was not hung up: its record, or its row of the list, which was asked for by its *channel*."""
+    which = f"call {clean(call.get('RequestUUID'))}"
+    state = clean(call.get("State"))
+    if state not in ENDED:
+        return (
+            f"{which} is {state or 'of no known state'}, but channel {channel} is not up" if channel else ""
+        )
+    told = [each.get("Time") for each in _list(call.get("Timeline")) if each.get("Event") == "CallEnded"]
+    when = moment(call.get("EndTime") or (told[0] if told else ""))
+    return (
+        f"{which} has ended already, with {clean(call.get('HangupCause'))}{f' at {when} UTC' if when else ''}"
+    )
 
 
 def _facts(call: Mapping[str, Any]) -> list[tuple[str, str]]:
