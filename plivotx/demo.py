@@ -5,6 +5,7 @@ are its client, which asks for the calls and reads their records, and the applic
 """
 # ruff: noqa: T201 - it is there to print
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +52,10 @@ threading.Thread(target=end, daemon=True).start()  # the demo holds the other en
 from twisted.scripts.twistd import run
 run()
 """
+PREFIX = "demo-"
+"""Of the names of the folders in which demos keep their log."""
+LOG = "demo.sqlite"
+"""The log, and the beginning of the names of all files beside it."""
 WIDEST = 118
 """Columns of the output, if the terminal has so many."""
 BEFORE_THE_TEXT = 28
@@ -179,17 +184,23 @@ class Application:
 class Server(ProcessProtocol):
     """`twistd plivotx` as a process of its own."""
 
-    def __init__(self, reactor: Any, folder: Path) -> None:
+    def __init__(self, reactor: Any, folder: Path, lock: int) -> None:
         self._reactor = reactor
         self.address = f"127.0.0.1:{free_port()}"
         self.said = ""
         self.ended: Deferred[None] = Deferred()
         settings = {name: value for name, value in os.environ.items() if not name.startswith("PLIVOTX_")}
         settings["PLIVOTX_HTTP_ADDRESS"] = self.address
-        settings["PLIVOTX_LOG"] = f"sqlite:{folder / 'demo.sqlite'}"
+        settings["PLIVOTX_LOG"] = f"sqlite:{folder / LOG}"
         command = [sys.executable, "-c", TWISTD, "-n", "--pidfile="]
         command += ["plivotx", "--config", str(CONFIGURATION)]
-        self._process = reactor.spawnProcess(self, sys.executable, command, env=settings)
+        files: dict[int, Any] = {
+            0: "w",
+            1: "r",
+            2: "r",
+            3: lock,
+        }  # it needs the folder for as long as it lives
+        self._process = reactor.spawnProcess(self, sys.executable, command, env=settings, childFDs=files)
 
     def outReceived(self, data: bytes) -> None:
         self.said += data.decode(errors="replace")
@@ -225,6 +236,49 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# -- its folder ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def own_folder(place: Path) -> Iterator[tuple[Path, int]]:
+    """A folder in *place* that is removed in the end, and the open file by which it is locked until then.
+
+    The folders of demos that were killed are removed first.  A lock lasts as long as any process has its file
+    open: the demo, and its server, which may outlive it for a moment.
+    """
+    with ExitStack() as kept:
+        with _opened(place) as turn:
+            _locked(turn, fcntl.LOCK_EX)  # a new folder of another demo may not be locked yet
+            for each in place.glob(f"{PREFIX}*"):
+                with suppress(OSError), _opened(each) as lock:  # if it is a folder, and still there
+                    ours = all(file.name.startswith(LOG) for file in each.iterdir())
+                    if ours and _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        shutil.rmtree(each)
+            folder = TemporaryDirectory(prefix=PREFIX, dir=place)
+            lock = kept.enter_context(_opened(Path(folder.name)))
+            _locked(lock, fcntl.LOCK_EX)
+            kept.enter_context(folder)
+        yield Path(folder.name), lock
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _locked(file: int, how: int) -> bool:
+    """Whether the folder is locked now; there are file systems that lock none."""
+    try:
+        fcntl.flock(file, how)
+    except OSError:
+        return False
+    return True
 
 
 # -- its client ------------------------------------------------------------------------------------
@@ -323,14 +377,14 @@ def tell(number: int, call: Call, record: dict[str, Any], received: list[Receive
         )
 
 
-async def calls(reactor: Any, folder: Path) -> None:
-    """Start everything, make the calls, tell of them, stop everything."""
+async def calls(reactor: Any, folder: Path, lock: int) -> None:
+    """Start everything, make the calls, tell of them, stop everything; *folder* and *lock* are those of `own_folder`."""
     look = style()
     application = Application()
     site = Site(application.klein.resource())
     listening = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
     application.port = listening.getHost().port
-    server = Server(reactor, folder)
+    server = Server(reactor, folder, lock)
     making: list[Deferred[dict[str, Any]]] = []
 
     def give_up() -> None:
@@ -367,8 +421,8 @@ async def demo(reactor: Any, place: Path) -> None:
     told_to_end = False
     over: Deferred[None] = Deferred()
     try:
-        with TemporaryDirectory(prefix="demo-", dir=place) as folder:
-            work = Deferred.fromCoroutine(calls(reactor, Path(folder)))
+        with own_folder(place) as (folder, lock):
+            work = Deferred.fromCoroutine(calls(reactor, folder, lock))
 
             def give_up() -> Deferred[None]:
                 """Leave nothing behind."""

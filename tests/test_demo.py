@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from plivotx.config_file import load
-from plivotx.demo import CONFIGURATION, IMPLIED, Line, Received, Style, shown, story
+from plivotx.demo import CONFIGURATION, IMPLIED, Line, Received, Style, own_folder, shown, story
 from plivotx.projections.record import iso
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +120,7 @@ class Demo(SynchronousTestCase):
                 self.assertEqual(complaints, "the demo failed: it was told to end\n")
                 self.assertFalse(listens(port))
 
-    def test_leaves_no_server_behind_when_it_is_killed(self):
+    def test_leaves_no_server_behind_when_it_is_killed_and_its_folder_only_to_the_next_one(self):
         demo = Running(self.folder, "-m", "plivotx.demo")
         port = int(demo.process.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0])
         end = time.monotonic() + PATIENCE
@@ -131,6 +131,63 @@ class Demo(SynchronousTestCase):
         while listens(port) and time.monotonic() < end:
             time.sleep(0.05)
         self.assertFalse(listens(port))
+        var = self.folder / "var"
+        (left,) = var.iterdir()
+        self.assertTrue((left / "demo.sqlite").exists())
+        while left.exists() and time.monotonic() < end:  # its server may take a moment to end
+            with own_folder(var) as (folder, _):
+                self.assertNotEqual(folder, left)
+        self.assertEqual(list(var.iterdir()), [])
+
+
+class Folders(SynchronousTestCase):
+    """Of several demos that share one place."""
+
+    def setUp(self):
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+
+    def left(self):
+        """The folders that are still there once another demo has come and gone."""
+        with own_folder(self.place) as (folder, _):
+            (folder / "demo.sqlite").touch()
+        return list(self.place.iterdir())
+
+    def test_of_dead_ones_are_removed_and_nothing_else(self):
+        for each in ("demo-dead", "demo-dead-too", "mine"):
+            (self.place / each).mkdir()
+            (self.place / each / "demo.sqlite").touch()
+        (self.place / "demo-dead" / "demo.sqlite-wal").touch()
+        (self.place / "demo-notes.txt").touch()
+        (self.place / "demo-tape").mkdir()
+        (self.place / "demo-tape" / "tape.wav").touch()
+        self.assertEqual({each.name for each in self.left()}, {"mine", "demo-notes.txt", "demo-tape"})
+
+    def test_of_a_live_one_are_kept_whole(self):
+        with own_folder(self.place) as (folder, _):
+            (folder / "demo.sqlite").touch()
+            self.assertEqual(self.left(), [folder])
+            self.assertTrue((folder / "demo.sqlite").exists())
+        self.assertEqual(self.left(), [])
+
+    def test_of_one_whose_server_lives_are_kept_until_that_ends(self):
+        script = (
+            "import os, subprocess; from pathlib import Path; from plivotx.demo import own_folder\n"
+            "with own_folder(Path(os.environ['PLACE'])) as (_, lock):\n"
+            "    subprocess.Popen(['cat'], pass_fds=(lock,))\n"
+            "    os.kill(os.getpid(), 9)\n"
+        )
+        demo = subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PLACE": str(self.place.resolve())},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.assertEqual(demo.wait(PATIENCE), -signal.SIGKILL)
+        (left,) = self.left()
+        self.assertTrue(left.name.startswith("demo-"))
+        demo.communicate(timeout=PATIENCE)  # its server reads to the end
+        self.assertEqual(self.left(), [])
 
 
 class Configuration(SynchronousTestCase):
