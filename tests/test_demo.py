@@ -186,7 +186,12 @@ class Folders(SynchronousTestCase):
         self.assertEqual(demo.wait(PATIENCE), -signal.SIGKILL)
         (left,) = self.left()
         self.assertTrue(left.name.startswith("demo-"))
-        demo.communicate(timeout=PATIENCE)  # its server reads to the end
+        demo.communicate(
+            timeout=PATIENCE
+        )  # its server reads to the end, and closes its files one after the other
+        end = time.monotonic() + PATIENCE
+        while left.exists() and time.monotonic() < end:
+            self.left()
         self.assertEqual(self.left(), [])
 
 
