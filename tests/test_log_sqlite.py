@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from plivotx.events import COLUMNS, CallbackGivenUp, DocumentFetched, encode
-from plivotx.log import schema, sqlite
+from plivotx.log import schema, sqlite, sqlite_reading, sqlite_writing
 from plivotx.log.interface import (
     START,
     Conflict,
@@ -65,7 +65,9 @@ class SQLiteLogTests(SQLiteCase, LogContract):
         return await self.open_file(copy)
 
     async def check_only_open_are_read(self, log: SQLiteLog) -> None:
-        plan = await log._read(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sqlite._OPEN_STREAMS}").fetchall())
+        plan = await log._read(
+            lambda c: c.execute(f"EXPLAIN QUERY PLAN {sqlite_reading._OPEN_STREAMS}").fetchall()
+        )
         scan, sort = [each[-1] for each in plan]
         self.assertEqual(scan, "SCAN streams USING INDEX streams_open")
         self.assertRegex(sort, "FOR (LAST TERM|RIGHT PART) OF ORDER BY")  # calls of one moment
@@ -251,14 +253,14 @@ class UpgradeTests(SynchronousTestCase):
             ({"account_sid": "x"}, ["s7", "s5", "s3", "s1"]),
             ({"call_uuid": "c8"}, ["s8"]),
         ):
-            rows = sqlite._rows(Wanted(where=where), 10, upgraded)
+            rows = sqlite_reading.read_rows(Wanted(where=where), 10, upgraded)
             self.assertEqual([each.stream for each in rows], names)
         self.assertEqual(upgraded.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
         self.assertTrue(Path(f"{self.path}.v2").exists())
 
     def plan(self, **wanted: object) -> list[str]:
         """How SQLite makes a list, step by step."""
-        query, values = sqlite._listing(Wanted(**wanted), 10)
+        query, values = sqlite_reading._listing(Wanted(**wanted), 10)
         return [each for *_, each in self.connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
 
     def test_lists_do_not_sort_what_they_do_not_show(self) -> None:
@@ -428,7 +430,7 @@ class UnwritableTests(SQLiteCase):
         ):
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = code
-            self.assertIs(sqlite._unwritable("path", error).in_doubt, doubt)
+            self.assertIs(sqlite_writing._unwritable("path", error).in_doubt, doubt)
 
 
 class file_size_limit:  # noqa: N801 - reads as the statement it is
@@ -475,7 +477,7 @@ class KeptTests(SQLiteCase):
         self.assertEqual(seen.count("SELECT"), 2)
 
     async def test_only_some_are_kept(self) -> None:
-        self.patch(sqlite, "MAX_KEPT", 2)
+        self.patch(sqlite_writing, "MAX_KEPT", 2)
         log = await self.open_log()
         for version in (1, 2, 3):
             versions = await gatherResults(
@@ -542,14 +544,14 @@ class UnreadableTests(SQLiteCase):
         await log.append("a", [requested("a"), RANG])
         self.patch(sqlite, "RETRY", 0)
         failures = [sqlite3.OperationalError("disk I/O error")] * 3
-        page = sqlite._page
+        page = sqlite.read_page
 
         def failing(*arguments: object) -> object:
             if failures:
                 raise failures.pop()
             return page(*arguments)
 
-        self.patch(sqlite, "_page", failing)
+        self.patch(sqlite, "read_page", failing)
         heard = Heard(log, START)
         await heard.until(2)
         self.assertEqual(heard.what(), [("a", 1), ("a", 2)])
