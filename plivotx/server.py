@@ -58,7 +58,7 @@ class Plivotx:
         self.switches = switches
         self.board = Board(switches, clock, config)
         dialling = Dialling(self.board)
-        steps = Steps(self.board)
+        steps = Steps(self.board, dialling)
         watching = Watching(self.board, dialling, steps)
         listening = Listening(self.board, steps, watching)
         for switch in switches.values():

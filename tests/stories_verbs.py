@@ -68,6 +68,12 @@ class VerbStories:
 
     # -- steps
 
+    async def test_an_application_that_each_call_runs_ends_as_others_do(self):
+        events = await self.play("<Runs app='SCHED_hangup' arg='+60'/><Runs app='sleep' arg='100'/>")
+        self.assertEqual(self.ends(events), ["Runs", "Runs"])
+        self.assertEqual([each.stopped for each in self.of(events, StepEnded)], [False, False])
+        self.about(self.lasted(events), 0.3, 0.4)
+
     async def test_what_a_verb_left_running_is_broken_off_before_the_next_one(self):
         self.answers("", path="notice", delay=1.0)
         for stop in ("true", "false"):

@@ -411,7 +411,7 @@ class Commands(SynchronousTestCase):
         data = self.session.step(UUID, "1/2/3", "speak", "flite|slt|reload the mod_event_socket\n\nthing")
         head = f"sendmsg {UUID}\ncall-command: execute\nexecute-app-name: "
         body = "content-type: text/plain\ncontent-length: "
-        mark = f"{head}set\nevent-lock: true\n{body}18\n\n"
+        mark = f"{head}set\nevent-lock: true\nEvent-UUID: plivotx\n{body}18\n\n"
         text = "flite|slt|reload the mod_event_socket\n\nthing"
         expected = [
             f"{mark}plivotx_step=1/2/3",
@@ -420,6 +420,25 @@ class Commands(SynchronousTestCase):
         ]
         self.assertEqual([each.decode() for _, each in commands(data)], expected)
         self.assertEqual(self.session.awaited, 3)
+
+    def test_a_step_whose_end_is_not_heard_has_it_told_by_its_mark(self) -> None:
+        for app, told in (
+            ("sched_hangup", "1/2/3"),
+            ("PARK", "1/2/3"),
+            ("speak", "plivotx"),
+            ("set", "plivotx"),
+        ):
+            sent = [each.decode() for _, each in commands(self.session.step(UUID, "1/2/3", app, "x"))]
+            marks = [re.findall("Event-UUID: (.*)", each)[0] for each in sent]
+            self.assertEqual(marks, ["plivotx", "1/2/3", told], app)
+
+    def test_commands_before_a_step_go_with_it(self) -> None:
+        sent = self.session.step(UUID, "1/2/3", "speak", "x", ["uuid_setvar a b c", "uuid_setvar a d "])
+        heads = [head for head, _ in commands(sent)]
+        self.assertEqual(heads, ["api uuid_setvar a b c", "api uuid_setvar a d ", *3 * [f"sendmsg {UUID}"]])
+        self.assertEqual(self.session.awaited, 5)
+        self.assertRaises(BadCommand, self.session.step, UUID, "k", "speak", "", ["uuid_setvar a b c\nexit"])
+        self.assertEqual(self.session.awaited, 5)
 
     def test_a_step_without_an_argument_has_no_body(self) -> None:
         _, (_, data), _ = commands(self.session.step(UUID, "k/1", "answer"))

@@ -3,7 +3,7 @@
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from plivotx.events import ChannelAnswered, StepStarted, VerbEnded
+from plivotx.events import ChannelAnswered, ChannelEnded, StepStarted, VerbEnded
 from plivotx.testing import APPLICATION, Answer, EmulatedWorld
 from tests.stories_verbs import CONFIG, NEXT, TONE, InputStories
 
@@ -34,6 +34,60 @@ class EmulatedVerbs(InputStories, TestCase):
             [text for _, text in self.world.switch.spoken],
             ["We're sorry, it's 'closed' c:\\new", "A isn't 'it'", "it's B"],
         )
+
+
+class Told(TestCase):
+    """What a switch is asked to tell of a call, and what is done without it."""
+
+    def setUp(self):
+        self.world = EmulatedWorld(CONFIG)
+        self.world.start()
+        self.addCleanup(self.world.end)
+        self.world.application.answers["answer"] = Answer(
+            body=b"<Response><Wait length='1'/><Hangup/></Response>"
+        )
+
+    async def test_of_an_application_is_only_the_end_of_a_step(self):
+        heard = []
+        switch = self.world.process.server.switches["default"]
+        on_event = switch.on_event
+
+        def hear(switch, event):
+            heard.append((event["Event-Name"], event.get("Application-UUID")))
+            on_event(switch, event)
+
+        switch.on_event = hear
+        await self.world.closed(await self.world.call("100"))
+        self.assertEqual(
+            [each for each in heard if each[0] != "HEARTBEAT"],
+            [
+                ("CHANNEL_CREATE", None),
+                ("CHANNEL_PROGRESS", None),
+                ("CHANNEL_ANSWER", None),
+                ("BACKGROUND_JOB", None),
+                ("CHANNEL_PARK", None),
+                ("CHANNEL_EXECUTE_COMPLETE", "1/0/1"),
+                ("CHANNEL_HANGUP_COMPLETE", None),
+            ],
+        )
+
+    async def test_nothing_is_asked_as_long_as_nothing_was_missed(self):
+        asked = []
+        api = self.world.switch.api
+
+        def ask(command, argument, done):
+            asked.append(command)
+            api(command, argument, done)
+
+        self.world.switch.api = ask
+        await self.world.closed(await self.world.call("100"))
+        self.assertNotIn("uuid_dump", asked)
+        self.world.switch.faults.lose["CHANNEL_PARK"] = 1.0
+        events = await self.world.closed(await self.world.call("100"))
+        self.assertIn("uuid_dump", asked)
+        (answered,) = [each for each in events if isinstance(each, ChannelAnswered)]
+        (ended,) = [each for each in events if isinstance(each, ChannelEnded)]
+        self.assertTrue(2 < (ended.at - answered.at) / 1e6 < 2.5, "a second later")
 
 
 SCRIPTS = {

@@ -6,7 +6,7 @@ compared with what the switch says.  What the bytes mean is `plivotx.esl.session
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from plivotx.esl import translate
 from plivotx.esl.frames import FrameReader, PeerError
-from plivotx.esl.session import Closing, Greeted, Happened, Headers, Replied, Reply, Session
+from plivotx.esl.session import MARK, UNHEARD, Closing, Greeted, Happened, Headers, Replied, Reply, Session
 from plivotx.waiting import sleep
 
 log = Logger()
@@ -109,7 +109,7 @@ class Link(Protocol):
         self._reader = FrameReader()
         self._clock = clock
         self._happened = happened
-        self._replies: deque[tuple[float, Deferred[Reply]]] = deque()
+        self._replies: deque[tuple[float, Deferred[Reply] | None]] = deque()
         self._why = "the connection was lost"
         self.heard = 0.0
         self.authenticated: Deferred[Reply] = Deferred()
@@ -134,30 +134,32 @@ class Link(Protocol):
         match incoming:
             case Replied():
                 _, waiting = self._replies.popleft()
-                waiting.callback(incoming.reply)
+                if waiting is not None:
+                    waiting.callback(incoming.reply)
             case Happened():
                 self._happened(incoming.event)
             case Greeted():
-                (answer,) = self._write(lambda session: session.authenticate())
-                answer.chainDeferred(self.authenticated)
+                self._write(lambda session: session.authenticate()).chainDeferred(self.authenticated)
             case Closing():
                 self._why = incoming.reason or self._why
                 self.abort(self._why)
 
-    def ask(self, command: Callable[[Session], bytes]) -> list[Deferred[Reply]]:
-        """Write a command; one Deferred for each reply, failing with `Disconnected` if it is lost."""
+    def ask(self, command: Callable[[Session], bytes]) -> Deferred[Reply]:
+        """Write a command, or several at once; the last one's reply, or `Disconnected` if it is lost."""
         if self.gone:
-            return [fail(Disconnected(self._why))]
+            return fail(Disconnected(self._why))
         return self._write(command)
 
-    def _write(self, command: Callable[[Session], bytes]) -> list[Deferred[Reply]]:
+    def _write(self, command: Callable[[Session], bytes]) -> Deferred[Reply]:
         before = self._session.awaited
         data = command(self._session)
-        replies: list[Deferred[Reply]] = [Deferred() for _ in range(self._session.awaited - before)]
-        self._replies.extend((self._clock.seconds(), each) for each in replies)
+        reply: Deferred[Reply] = Deferred()
+        now = self._clock.seconds()
+        self._replies.extend([(now, None)] * (self._session.awaited - before - 1))
+        self._replies.append((now, reply))
         assert self.transport is not None
         self.transport.write(data)
-        return replies
+        return reply
 
     @property
     def waiting_since(self) -> float | None:
@@ -180,7 +182,7 @@ class Link(Protocol):
             return
         self.gone = True
         self.lost.callback(self._why)  # first: who hears of a reply lost must find the switch down
-        unanswered = [waiting for _, waiting in self._replies]
+        unanswered = [waiting for _, waiting in self._replies if waiting is not None]
         self._replies.clear()
         if not unanswered and not self.authenticated.called:
             unanswered = [self.authenticated]  # not even greeted
@@ -249,19 +251,19 @@ class Switch:
 
     def api(self, text: str) -> Deferred[Reply]:
         """Run a quick API command."""
-        return self._ask(lambda session: session.api(text))[0]
+        return self._ask(lambda session: session.api(text))
 
     def bgapi(self, text: str, job: str) -> Deferred[Reply]:
         """Run an API command in the background; fires when FreeSWITCH took it."""
-        return self._ask(lambda session: session.bgapi(text, job))[0]
+        return self._ask(lambda session: session.bgapi(text, job))
 
-    def step(self, uuid: str, key: str, app: str, arg: str) -> list[Deferred[Reply]]:
-        """Queue an application between its two marks; see `Session.step`."""
-        return self._ask(lambda session: session.step(uuid, key, app, arg))
+    def step(self, uuid: str, key: str, app: str, arg: str, before: Sequence[str]) -> Deferred[Reply]:
+        """Queue an application between its two marks, behind some API commands; see `Session.step`."""
+        return self._ask(lambda session: session.step(uuid, key, app, arg, before))
 
-    def _ask(self, command: Callable[[Session], bytes]) -> list[Deferred[Reply]]:
+    def _ask(self, command: Callable[[Session], bytes]) -> Deferred[Reply]:
         if self._commands is None:
-            return [fail(Disconnected(f"switch {self.name} is not connected"))]
+            return fail(Disconnected(f"switch {self.name} is not connected"))
         return self._commands.ask(command)
 
     def when_up(self) -> Deferred[None]:
@@ -355,21 +357,27 @@ class Switch:
     async def _subscribe(self, events: Link) -> None:
         names = ("BACKGROUND_JOB", "HEARTBEAT", *translate.CHANNEL_EVENTS)
         # Our channels and jobs have UUIDs of version 5: the 15th character tells them from all others.
-        commands: list[Callable[[Session], bytes]] = [
-            lambda session: session.filter_("Unique-ID", "/^.{14}5/"),
-            lambda session: session.filter_("Job-UUID", "/^.{14}5/"),
-            lambda session: session.filter_("Event-Name", "HEARTBEAT"),
-            lambda session: session.events_json(names),
+        # Of the events of a call that has one step, five of twelve are kept out.
+        filters = [
+            ("Unique-ID", "/^.{14}5/"),
+            ("Job-UUID", "/^.{14}5/"),
+            ("Event-Name", "HEARTBEAT"),
+            ("Application-UUID", f"-{MARK}"),
+            *(("Application", f"-{each}") for each in UNHEARD),
         ]
-        for reply in [each for command in commands for each in events.ask(command)]:
+
+        def let_pass(header: str, value: str) -> Deferred[Reply]:
+            return events.ask(lambda session: session.filter_(header, value))
+
+        replies = [let_pass(*each) for each in filters]
+        for reply in (*replies, events.ask(lambda session: session.events_json(names))):
             answer = await reply
             if not answer.ok:
                 raise Disconnected(f"FreeSWITCH refuses the subscription: {answer.text}")
 
     async def _probe(self, commands: Link) -> None:
         async def answer(text: str) -> str:
-            (reply,) = commands.ask(lambda session: session.api(text))
-            return (await reply).text.strip()
+            return (await commands.ask(lambda session: session.api(text))).text.strip()
 
         core = await answer("global_getvar core_uuid")
         if core != self.core:

@@ -84,6 +84,12 @@ _KEY = re.compile(r"[A-Za-z0-9._/-]+")
 _WORD = re.compile(r"[!-~]+")
 
 
+MARK = "plivotx"
+"""The Application-UUID of a step's marks."""
+UNHEARD = ("park", "sched_hangup")
+"""Applications that each call runs and whose ends tell nothing: their events are kept out."""
+
+
 class Session:
     """One connection to FreeSWITCH, from the greeting to the end.
 
@@ -120,8 +126,8 @@ class Session:
     def filter_(self, header: str, value: str) -> bytes:
         """Let pass only events whose *header* is *value*, or that another filter lets pass.
 
-        Values are compared as a whole and case-blind; ``/.../`` is a regular expression (recorded:
-        in_filter).
+        Values are compared as a whole and case-blind; ``/.../`` is a regular expression.  A value behind a ``-`` is
+        none, and keeps events out that others let pass (recorded: in_filter).
         """
         return self.command(f"filter {_word(header)} {value}")
 
@@ -140,27 +146,30 @@ class Session:
         """
         return self.command(f"bgapi {text}", [("Job-UUID", _word(job))])
 
-    def step(self, uuid: str, key: str, app: str, arg: str = "") -> bytes:
+    def step(self, uuid: str, key: str, app: str, arg: str = "", before: Sequence[str] = ()) -> bytes:
         """Queue an application on a channel, between two marks and behind those queued before it; three replies.
+
+        What stands in *before* are API commands that are run before it, with a reply each.
 
         The variable plivotx_step is *key* from just before the application starts, plivotx_done from
         just after its end, because nothing else that a channel shows tells an application that runs
         from one that ended.  *key* is letters, digits and ``._/-``: `set` expands its argument.  It comes
         back as Application-UUID in CHANNEL_EXECUTE and CHANNEL_EXECUTE_COMPLETE; a reply says only whether
-        there is such a channel.  The argument travels in the body, where nothing looks for line ends or
-        words in it (recorded: priv_reload_words, out_event_lock).
+        there is such a channel.  The marks come back with `MARK` there, by which their events are kept out.
+        The argument travels in the body, where nothing looks for line ends or words in it (recorded:
+        priv_reload_words, out_event_lock).
         """
         if not _KEY.fullmatch(key):
             raise BadCommand(f"a step's key can't be {key[:80]!r}")
-        data = b"".join(
-            (
-                _execute(uuid, "set", f"plivotx_step={key}"),
-                _execute(uuid, app, arg, key),
-                _execute(uuid, "set", f"plivotx_done={key}"),
-            )
+        heard = MARK if app.lower() not in UNHEARD else key  # where the end is not heard, that of the mark is
+        data = [_packet(f"api {each}", (), b"") for each in before]
+        data += (
+            _execute(uuid, "set", f"plivotx_step={key}", MARK),
+            _execute(uuid, app, arg, key),
+            _execute(uuid, "set", f"plivotx_done={key}", heard),
         )
-        self.awaited += 3
-        return data
+        self.awaited += len(data)
+        return b"".join(data)
 
     # -- frames
 
@@ -205,13 +214,14 @@ def _packet(line: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes
     if not line.strip():
         raise BadCommand("an empty line is no command: it would get no reply")
     lines = [line, *(f"{name}: {value}" for name, value in headers)]
-    for each in lines:
-        if _FORBIDDEN.search(each):
-            raise BadCommand(f"CR, LF or NUL in {each[:80]!r}")
+    text = "\n".join(lines)
+    if text.count("\n") >= len(lines) or "\r" in text or "\0" in text:
+        bad = next(each for each in lines if _FORBIDDEN.search(each))
+        raise BadCommand(f"CR, LF or NUL in {bad[:80]!r}")
     if body:
-        lines += ["content-type: text/plain", f"content-length: {len(body)}"]
+        text += f"\ncontent-type: text/plain\ncontent-length: {len(body)}"
     try:
-        head = "\n".join(lines).encode()
+        head = text.encode()
     except UnicodeEncodeError:
         raise BadCommand("a command holds half a character (a lone surrogate)")
     # FreeSWITCH looks for these words in every head, in any case, even within a text to speak, and
@@ -222,10 +232,13 @@ def _packet(line: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes
     return head + b"\n\n" + body
 
 
-def _execute(uuid: str, app: str, arg: str, event_uuid: str = "") -> bytes:
-    headers = [("call-command", "execute"), ("execute-app-name", _word(app)), ("event-lock", "true")]
-    if event_uuid:
-        headers.append(("Event-UUID", _word(event_uuid)))
+def _execute(uuid: str, app: str, arg: str, event_uuid: str) -> bytes:
+    headers = (
+        ("call-command", "execute"),
+        ("execute-app-name", _word(app)),
+        ("event-lock", "true"),
+        ("Event-UUID", event_uuid),
+    )
     if "\0" in arg:
         raise BadCommand("NUL in an application's argument: FreeSWITCH would drop what follows it")
     try:

@@ -41,8 +41,7 @@ class RealWorld(World):
 
         link = await self.endpoint().connect(Factory.forProtocol(lambda: Link(PASSWORD, reactor, happened)))
         await link.authenticated
-        (reply,) = link.ask(lambda session: session.events_json(["DTMF"]))
-        await reply
+        await link.ask(lambda session: session.events_json(["DTMF"]))
         self._listening = link
 
     async def heard(self, stream: str) -> list[tuple[str, int]]:

@@ -33,6 +33,17 @@ class Asks(Verb, frozen=True, kw_only=True):
         return Finish("NORMAL_CLEARING", f"{heard.failed or heard.vars['reply']}")
 
 
+class Runs(Verb, frozen=True, kw_only=True):
+    """Runs an application to its end."""
+
+    app: str = "playback"
+    arg: str = ""
+
+    def run(self, call):
+        del call
+        yield from execute(self.app, self.arg)
+
+
 @hookimpl
 def verbs():
-    return (Breaks, Asks)
+    return (Breaks, Asks, Runs)

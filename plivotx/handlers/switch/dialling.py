@@ -130,7 +130,8 @@ class Dialling:
             turn = self._gates[switch.name].acquire()
             turn.addErrback(_cancelled)
             try:
-                await self._board.until_changed(switch, self._board.config.dial_patience, turn)
+                if not turn.called:
+                    await self._board.until_changed(switch, self._board.config.dial_patience, turn)
                 if turn.called and switch.up:
                     return switch
                 if turn.called:
@@ -141,7 +142,11 @@ class Dialling:
 
     def _next_turn(self, switch: Switch) -> None:
         """Let go of the gate, later: those who wait there would else begin one within the other."""
-        self._board.clock.callLater(0, self._gates[switch.name].release)
+        gate = self._gates[switch.name]
+        if gate.waiting:
+            self._board.clock.callLater(0, gate.release)
+        else:
+            gate.release()
 
     async def _pick(self) -> Switch | None:
         """The connected switch with the fewest open calls; None if none is connected in time."""

@@ -14,6 +14,7 @@ from plivotx.esl.session import BadCommand, Headers
 from plivotx.esl.translate import text
 from plivotx.events import Event, StepEnded, StepStarted
 from plivotx.handlers.switch.board import END_LAG, LOOK_AGAIN, Board, missing
+from plivotx.handlers.switch.dialling import Dialling
 from plivotx.waiting import sleep
 
 log = Logger()
@@ -27,8 +28,9 @@ PARK_AGAIN = 1.0
 class Steps:
     """Does `Step`, `StopStep` and `ApiStep`."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, dialling: Dialling) -> None:
         self._board = board
+        self._dialling = dialling
         self._parked: dict[str, Deferred[None]] = {}  # by channel: fires once it takes applications
         self._steps: dict[tuple[str, str], Deferred[Headers]] = {}  # by channel and step: fires at its end
 
@@ -100,10 +102,8 @@ class Steps:
         lines = [dialstring.setvar(command.channel, *each) for each in command.variables]
         if not switch.up:
             raise Disconnected("before a step was sent")
-        replies = [switch.api(each) for each in lines]
-        replies += switch.step(command.channel, command.step, command.app, command.arg)
-        for reply in replies:
-            await reply  # "no such session": the channel is gone, and Watch concludes that
+        # "no such session": the channel is gone, and Watch concludes that
+        await switch.step(command.channel, command.step, command.app, command.arg, lines)
 
     async def stop_step(self, command: StopStep, ticket: Ticket) -> Sequence[Event]:
         """Break off what the step runs and wait until the channel is parked: sent earlier, the next one fails.
@@ -195,6 +195,9 @@ class Steps:
         PLAYBACK ERROR as often as not.
         """
         parked = self._parked.setdefault(channel, Deferred())
+        if self._dialling.written(channel) == switch.epoch and not parked.called:
+            # nothing was missed since it was dialled: the event is to come, if it does not get lost
+            await self._board.until_changed(switch, PARK_AGAIN, parked)
         while not parked.called:
             dump = await self._board.dump(switch, channel)
             if dump is not None and (
