@@ -21,6 +21,18 @@ cannot be used counts as not given. A method that is not given is DEFAULT_HTTP_M
 MAX_DOCUMENTS times, and no more than 50 times in a row without anything having been run on the channel. All documents of
 a call together may have 8 KiB of characters for each of MAX_DOCUMENTS, and 8 MiB in any case. A call may have 50 events
 for each of MAX_DOCUMENTS, and 50000 in any case, then it is ended: a verb makes three of them, or a few more.
+
+`plivotx lint` checks a document or a URL without a call ([cli.md](cli.md#checking-a-document)).
+
+## If you come from v0.1
+
+* Not there yet: Conference, Dial with its Number, GetSpeech, SIPTransfer. A document with one of them is refused as a whole.
+* Whose documents cannot be run or fetched sees it in HangupCause; it was NORMAL_CLEARING. An empty answer still hangs up with that.
+* The `method` of Redirect and of every action counts. v0.1 looked at it and then used DEFAULT_HTTP_METHOD.
+* Whole paths are those of FreeSWITCH's host, and confined to PLAY_FOLDERS and RECORD_FOLDERS. Sounds behind a URL are fetched by
+  FreeSWITCH as they are ([freeswitch.md](freeswitch.md#what-to-look-after)); there is no cache server.
+* *action* of Record is told of a recording also if the caller hung up.
+* A Notify that fails does not end the call and is tried again like any callback; a text inside Hangup does no harm.
 """
 
 
