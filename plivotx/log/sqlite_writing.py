@@ -260,23 +260,20 @@ class Writer:
         for name, stream in streams.items():
             standing = stream.standing
             # Only what changes is set: SQLite leaves the indexes of the other columns alone.
-            changes: dict[str, Column] = {"version": standing.version, "changed": standing.changed}
-            if standing.rank > stream.rank:
-                changes |= standing.columns
-                changes["rank"] = standing.rank
+            names: tuple[str, ...] = ("version", "changed")
+            values: tuple[Column, ...] = (standing.version, standing.changed)
+            if stream.id is None or standing.rank > stream.rank:
+                names += ("rank", *standing.columns)
+                values += (standing.rank, *standing.columns.values())
+            if stream.id is None or standing.open != stream.open:
+                names += ("open",)
+                values += (standing.open,)
             if stream.id is None:
-                changes = {
-                    "name": name,
-                    "opened": standing.opened,
-                    "rank": 0,
-                    "open": standing.open,
-                    **changes,
-                }
-                new.setdefault(tuple(changes), []).append((stream, (*changes.values(),)))
+                new.setdefault((*names, "name", "opened"), []).append(
+                    (stream, (*values, name, standing.opened))
+                )
             else:
-                if standing.open != stream.open:
-                    changes["open"] = standing.open
-                known.setdefault(tuple(changes), []).append((*changes.values(), stream.id))
+                known.setdefault(names, []).append((*values, stream.id))
         for names, made in new.items():
             numbers = _insert(self._connection, "streams", names, [row for _, row in made])
             for number, (stream, _) in zip(numbers, made, strict=True):
