@@ -21,6 +21,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import URI
 from zope.interface import implementer
 
 from plivotx.config import Config, ConfigError
@@ -215,7 +216,76 @@ class Times(InMemory):
         self.assertEqual(event.why, "no connection within 5 s (HTTP_CONNECT_TIMEOUT)")
 
 
+class Requests(InMemory):
+    def test_have_a_path_and_no_fragment(self):
+        for url, target in (
+            ("http://h.test", "/"),
+            ("http://h.test?a=b/c", "/?a=b/c"),
+            ("http://h.test#f", "/"),
+            ("http://h.test/a?b#f", "/a?b"),
+            ("http://h.test//a/../b;c?d&&=[]{}|", "//a/../b;c?d&&=[]{}|"),
+        ):
+            self.use(LIMITS, h=["192.0.2.1"])
+            self.begin(url)
+            self.assertTrue(self.connect().heard().startswith(f"POST {target} HTTP/1.1\r\n".encode()), url)
+
+    def test_name_the_host_and_the_port_unless_it_is_the_usual_one(self):
+        for url, asked, host in (
+            ("http://192.0.2.1/", ("192.0.2.1", 80), "192.0.2.1"),
+            ("http://192.0.2.1:80/", ("192.0.2.1", 80), "192.0.2.1"),
+            ("http://192.0.2.1:443/", ("192.0.2.1", 443), "192.0.2.1:443"),
+            ("http://[2001:db8::80]/", ("2001:db8::80", 80), "[2001:db8::80]"),
+            ("http://[2001:db8::1]:8080/", ("2001:db8::1", 8080), "[2001:db8::1]:8080"),
+        ):
+            self.use(LIMITS)
+            self.begin(url)
+            self.assertEqual(self.asked, [asked])
+            self.assertIn(f"\r\nHost: {host}\r\n".encode(), self.connect().heard())
+
+    def test_take_the_same_url_apart_once(self):
+        taken = []
+        apart = URI.fromBytes
+        self.patch(URI, "fromBytes", lambda url: (taken.append(url), apart(url))[1])
+        wire = None
+        for url in (URL, URL, URL + "?a=b", URL):
+            work = self.begin(url)
+            wire = wire or self.connect()
+            target = url.removeprefix("http://192.0.2.1:8000")
+            self.assertTrue(wire.heard().startswith(f"POST {target} HTTP/1.1\r\n".encode()), url)
+            wire.say(OK)
+            self.assertFetched(work)
+        self.assertEqual(taken, [URL.encode(), (URL + "?a=b").encode()])
+        self.assertEqual(len(self.asked), 1)
+
+    def test_that_cannot_be_made_are_failures_of_this_try(self):
+        for url, why in (
+            ("http://192.0.2.1/ HTTP/1.1\r\nX: y", "no request can be made to b'http://192.0.2.1/ HTTP"),
+            ("ftp://192.0.2.1/", "ftp is neither http nor https"),
+        ):
+            for _ in range(2):
+                self.assertIn(why, self.why(self.begin(url)))
+        self.assertEqual(self.asked, [])
+
+
 class Connections(InMemory):
+    def test_are_used_only_for_the_host_they_lead_to(self):
+        work = self.begin("http://192.0.2.1/")
+        self.connect().say(OK)
+        self.assertFetched(work)
+        for url in ("http://192.0.2.1:81/", "http://192.0.2.2/", "https://192.0.2.1/"):
+            self.begin(url)
+        self.assertEqual(len(self.asked), 4)
+
+    def test_are_read_without_a_pause_which_costs_more_than_the_answer(self):
+        paused = []
+        self.patch(Wire, "pauseProducing", paused.append)
+        work = self.begin()
+        wire = self.connect()
+        for piece in (OK[:-3], OK[-3:-1], OK[-1:]):
+            wire.say(piece)
+        self.assertFetched(work)
+        self.assertEqual(paused, [])
+
     def test_are_used_again_with_limits_of_their_own_for_each_request(self):
         work = self.begin()
         wire = self.connect()

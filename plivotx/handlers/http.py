@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -108,6 +109,7 @@ class Web:
         self._agent = agent
         self._clock = clock
         self._config = config
+        self._too_late = f"no whole answer within {config.http_timeout:g} s (HTTP_TIMEOUT)"
         self._gates: dict[str, DeferredSemaphore] = {}
 
     async def post_callback(self, command: PostCallback, ticket: Ticket) -> Sequence[Event]:
@@ -155,16 +157,12 @@ class Web:
         await gate.acquire()
         try:
             with ticket.sent(last=True):
-                return await self._in_time(command, delivery)
+                work = Deferred.fromCoroutine(self._converse(command, delivery))
+                return await within(self._clock, self._config.http_timeout, work, self._too_late)
         finally:
             gate.release()
             if gate.tokens == AT_ONCE and not gate.waiting:
                 self._gates.pop(host, None)
-
-    async def _in_time(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
-        limit = self._config.http_timeout
-        work = Deferred.fromCoroutine(self._converse(command, delivery))
-        return await within(self._clock, limit, work, f"no whole answer within {limit:g} s (HTTP_TIMEOUT)")
 
     async def _converse(self, command: PostCallback | FetchDocument, delivery: str) -> _Answer:
         """Request, and follow redirects as v0.1 did: a POST becomes a GET without parameters.
@@ -255,6 +253,7 @@ def _why(error: BaseException) -> str:
     return why if len(why) <= LONGEST_WHY else why[: LONGEST_WHY - 3] + "..."
 
 
+@lru_cache(maxsize=128)  # an application has few URLs
 def _with_path(url: str) -> str:
     """The URL with a path, which a request cannot do without: ``http://host?a=b`` has none."""
     return re.sub(r"^([a-z]+://[^/?#]*)(?![^?#])", r"\1/", url)

@@ -31,7 +31,7 @@ def prepare(method: str, url: str, params: Pairs) -> Prepared:
     values left out), as before; but one that has the name of a parameter of ours does not replace it.
     """
     bare, mark, query = url.partition("#")[0].partition("?")
-    merged = {**dict(parse_qsl(query)), **dict(params)}
+    merged = {**dict(parse_qsl(query)), **dict(params)} if query else dict(params)
     if method == "GET":
         return Prepared(f"{bare}?{_encoded(merged)}" if merged else bare + mark, None, merged)
     return Prepared(url, _encoded(merged).encode("ascii"), merged)
@@ -43,7 +43,7 @@ _quoted = lru_cache(maxsize=1024)(quote_plus)
 
 def _encoded(params: dict[str, str]) -> str:
     """The parameters as a form or a query has them."""
-    return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in params.items())
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in params.items()])
 
 
 def sign(token: str, url: str, params: dict[str, str]) -> str:
