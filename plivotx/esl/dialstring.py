@@ -113,10 +113,13 @@ def setvar(uuid: str, name: str, text: str) -> str:
     `Unsafe` is raised for these and, where the value goes into a SIP message, for what would break that.
     A ``${`` arrives as it is: it must not be used in an application that expands (`set`), nor in a hook.
     """
-    _carriable(_variable(name), text)
-    form = re.sub("(?i)(?<=mod)(?=_event)", "''", text.translate(_ONCE))
-    if form.endswith(("\v", "\f")):
-        form += "''"  # white space at the end of a command is cut off
+    _variable(name)
+    form = text
+    if not _ORDINARY.fullmatch(text):
+        _carriable(name, text)
+        form = re.sub("(?i)(?<=mod)(?=_event)", "''", text.translate(_ONCE))
+        if form.endswith(("\v", "\f")):
+            form += "''"  # white space at the end of a command is cut off
     return f"uuid_setvar {_uuid('uuid', uuid)} {name} {form}"
 
 
