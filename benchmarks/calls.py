@@ -38,12 +38,14 @@ def run(folder: Path) -> list[Line]:
         progress(f"calls: round {number + 1} of {ROUNDS}")
         with emulator(folder) as switch, server(folder, f"127.0.0.1:{switch.port()}") as ours:
             before = switch.cpu()
-            costs["ours"].append(_cost(folder, ours, ours.http_port, free_port()))
+            _, cost = _measure(folder, ours, ours.http_port, free_port(), 1)
+            costs["ours"].append(cost)
             costs["emulator"].append((switch.cpu() - before) / CALLS)
         for client in ("agent", "treq"):
             application = free_port()
             with running(module("bare", application, client), folder, "bare", "listens on") as bare:
-                costs[client].append(_cost(folder, bare, bare.port(), application))
+                _, cost = _measure(folder, bare, bare.port(), application, 1)
+                costs[client].append(cost)
     cost = {name: middle(values) * 1e3 for name, values in costs.items()}
     ratio = {
         client: middle([a / b for a, b in zip(costs["ours"], costs[client], strict=True)])
@@ -83,11 +85,13 @@ def run(folder: Path) -> list[Line]:
     ]
 
 
-def _cost(folder: Path, process: Process, port: int, application: int) -> float:
-    """CPU seconds that *process* takes for a call."""
+def _measure(
+    folder: Path, process: Process, port: int, application: int, seconds: int
+) -> tuple[float, float]:
+    """Calls a second, and CPU seconds of each."""
     before = process.cpu()
-    with callers(folder, application, port, CALLS, AT_ONCE, 1):
-        return (process.cpu() - before) / CALLS
+    with callers(folder, application, port, CALLS, AT_ONCE, seconds) as (rate, _):
+        return rate, (process.cpu() - before) / CALLS
 
 
 def _rate(folder: Path, number: int) -> float:
@@ -105,6 +109,6 @@ def _in_due(folder: Path) -> Sequence[float]:
     progress("calls: with a clock on the policies")
     timed = module("timed")
     with emulator(folder) as switch, server(folder, f"127.0.0.1:{switch.port()}", twistd=timed) as process:
-        _cost(folder, process, process.http_port, free_port())
+        _measure(folder, process, process.http_port, free_port(), 1)
     found = process.said().partition("in due: ")[2].split()[:3]
     return [float(each) for each in found]
