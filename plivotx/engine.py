@@ -534,16 +534,16 @@ class Engine:
 
     async def _handle(self, live: _Live, key: tuple[str, ...], command: Command, ticket: Ticket) -> None:
         """Do it and ask what is due then.  Nothing is raised: there may be forty thousand of these."""
-        longest = LONGEST_BACKOFF
+        longest, refused = LONGEST_BACKOFF, False
         try:
             outcome = await self._handlers[type(command)](command, ticket)
             await self.record(live, outcome)
         except CancelledError:
             pass  # it ceased to be due; or the cancellation was not ours, and it counts as having changed nothing
         except Refused:
-            pass  # the call has moved on; what is due now is asked below
+            refused = True  # the call has moved on; what is due now is asked below
         except Unwritable as error:
-            longest = LOG_BACKOFF
+            longest, refused = LOG_BACKOFF, True
             self._unwritten(live, error)
         except Exception:
             self.log_lines.failure("{command} failed", command=command)
@@ -557,8 +557,8 @@ class Engine:
                     self._hold(live, key, longest)  # it changed nothing: wait longer each time, never spin
                 elif still_due:
                     live.settled = None  # it is due anew, and was left alone because this one ran on
-                if still_due or not ticket.forgotten:
-                    self._ask(live)
+                if still_due or refused or not ticket.forgotten:
+                    self._ask(live)  # what is to be decided has waited for what was refused
             except Exception:
                 self.log_lines.failure("asking what is due after {command} broke", command=command)
 

@@ -18,10 +18,11 @@ from plivotx.events import (
     ChannelAnswered,
     ChannelRang,
     Gateway,
+    HangupRequested,
     LimitReached,
     VerbEnded,
 )
-from plivotx.log.interface import Unwritable
+from plivotx.log.interface import Conflict, Unwritable
 from plivotx.log.memory import MemoryDisk, MemoryLog
 
 STREAM = "1b4e28ba-2fa1-4d30-8f2c-1f2e3d4c5b6a"
@@ -276,6 +277,35 @@ class EngineTests(SynchronousTestCase):
         self.failureResultOf(told, Unwritable)
         self.advance()
         self.assertEqual(appended, ["ChannelRang", "CallEnded"])
+
+    def refused_while_a_decision_waits(self, refusal):
+        """A command's outcome is refused that is no longer due, after what made something else be decided."""
+        end = Decide(stream=STREAM, event=CallEnded(cause="X"))
+        self.policies.append(lambda call: [] if call.ended else [end] if call.hangup else [WATCH])
+
+        async def handle(command, ticket):
+            with ticket.sent():
+                await ticket.record(STARTED)
+
+        self.handlers[Watch] = handle
+        engine = self.engine()
+        engine.request(REQUEST)
+        late = Deferred()
+        with patch.object(self.log, "append", lambda *_: late):
+            self.advance()
+        self.log.append(STREAM, [HangupRequested(cause="X")])
+        self.advance()
+        self.assertEqual(self.names(), ["CallRequested", "HangupRequested"])
+        late.errback(refusal)
+        self.advance()
+
+    def test_what_waited_for_an_outcome_that_is_overtaken_is_decided(self):
+        self.refused_while_a_decision_waits(Conflict("the stream has version 2, expected was 1"))
+        self.assertEqual(self.names(), ["CallRequested", "HangupRequested", "CallEnded"])
+
+    def test_what_waited_for_an_outcome_that_could_not_be_written_is_decided(self):
+        self.refused_while_a_decision_waits(Unwritable("disk full"))
+        self.assertEqual(self.names(), ["CallRequested", "HangupRequested", "CallEnded"])
 
     def test_a_decision_overtaken_by_a_fact_is_dropped_and_asked_again(self):
         self.policies.append(
