@@ -24,7 +24,7 @@ from plivotx import hookspecs
 from plivotx.config import Config
 from plivotx.events import CallbackOwed, Pairs
 from plivotx.projections.call import Call
-from plivotx.restxml.script import MISTAKES, Verb
+from plivotx.restxml.script import MISTAKES, Verb, is_sound
 
 log = Logger()
 
@@ -137,13 +137,23 @@ def _without_call(function: Callable[..., Any], call: Call) -> Any:
 
 
 def _is_owed(thing: Any) -> bool:
-    return isinstance(thing, CallbackOwed)
+    """Whether it can go into the log, and is the same when that is read: else it would be owed again and again."""
+    return type(thing) is CallbackOwed and is_sound(thing)
 
 
 def _is_pair(thing: Any) -> bool:
     if not isinstance(thing, tuple) or len(thing) != 2:
         return False
-    return isinstance(thing[0], str) and isinstance(thing[1], str)
+    return all(isinstance(each, str) and _is_text(each) for each in thing)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be sent and recorded; half a character (a lone surrogate) can not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _register(manager: pluggy.PluginManager, path: Path) -> None:

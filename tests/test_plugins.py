@@ -218,9 +218,34 @@ class OneThatRaisesWhileItWorks(Loading):
             self.assertEqual(self.lines, [f"plugin {path} raised"] * 2)
 
     def test_or_gives_what_was_not_asked_for(self):
-        for answer in ("['ring']", "None", "7", "[None]", "[('a', 1)]", "[('a', 'b', 'c')]"):
+        for answer in (
+            "['ring']",
+            "None",
+            "7",
+            "[None]",
+            "[('a', 1)]",
+            "[('a', 'b', 'c')]",
+            "[('a', '\\ud800')]",
+        ):
             self.lines.clear()
             path = self.told(
                 f"{HOOK}def callbacks(call):\n    return {answer}\n\n@hookimpl\ndef session(call):\n    return {answer}\n"
             )
             self.assertEqual(self.lines, [f"plugin {path} raised"] * 2)
+
+    def test_or_a_callback_that_the_log_would_not_give_back_as_it_is(self):
+        owed = "CallbackOwed(key='x', url='http://a/', method='POST', params=())"
+        for answer in (
+            owed.replace("'x'", "None"),
+            owed.replace("'x'", "['x']"),
+            owed.replace("'http://a/'", "None"),
+            owed.replace("()", "(('a', 1),)"),
+            owed.replace("()", "(('a', object()),)"),
+            owed.replace("()", "(('a', '\\ud800'),)"),
+            "type('Mine', (CallbackOwed,), {}, frozen=True)" + owed.removeprefix("CallbackOwed"),
+        ):
+            self.lines.clear()
+            path = self.told(
+                f"from plivotx.events import CallbackOwed\n{HOOK}def callbacks(call):\n    return [{answer}]\n"
+            )
+            self.assertEqual(self.lines, [f"plugin {path} raised"])

@@ -299,10 +299,10 @@ def _is_outcome(value: object) -> bool:
     """Whether a verb may return it: what it says goes into an event, and must be there when that is read."""
     if not isinstance(value, Finish | Goto | Again):
         return value is None
-    return _is_sound(value) and not (isinstance(value, Finish) and not _CAUSE.fullmatch(value.cause))
+    return is_sound(value) and not (isinstance(value, Finish) and not _CAUSE.fullmatch(value.cause))
 
 
-def _is_sound(value: msgspec.Struct) -> bool:
+def is_sound(value: msgspec.Struct) -> bool:
     """Whether its fields are of their types, and texts that can be written."""
     try:
         msgspec.json.decode(msgspec.json.encode(value), type=type(value))
@@ -340,7 +340,7 @@ class _Replay:
                 if len(self._commands) - len(self._ended) > MAX_AT_ONCE and not self._gone:
                     return Changed(f"it has more than {MAX_AT_ONCE} steps at once", self.orphans())
                 recorded = self._recorded.get(key)
-                if not recorded and not _is_sound(asked.command):
+                if not recorded and not is_sound(asked.command):
                     return Changed(
                         f"it starts {asked.command!r}, which cannot be told to anybody", self.orphans()
                     )
