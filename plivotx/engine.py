@@ -341,6 +341,7 @@ class Engine:
                 failures += 1
                 if failures == 1:
                     self._unwritten(live, error)
+                self._ask(live)  # what came meanwhile has waited for it
                 await sleep(self._clock, _backoff(failures, LOG_BACKOFF))
                 continue
             return

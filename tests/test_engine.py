@@ -307,6 +307,34 @@ class EngineTests(SynchronousTestCase):
         self.refused_while_a_decision_waits(Unwritable("disk full"))
         self.assertEqual(self.names(), ["CallRequested", "HangupRequested", "CallEnded"])
 
+    def test_what_is_to_be_done_does_not_wait_for_a_fact_that_cannot_be_written(self):
+        def policy(call):
+            if call.up and call.up.rang_at:
+                yield Decide(stream=STREAM, event=CallEnded(cause="X"))
+            elif call.up:
+                yield WATCH
+                yield from [HANG_UP] if call.hangup else []
+
+        async def handle(command, ticket):
+            return (ChannelRang(channel="c", at=1),)
+
+        self.policies.append(policy)
+        self.handlers |= {Watch: handle, HangUp: self.handler}
+        self.engine()
+        late = Deferred()
+        self.log.append(STREAM, [REQUEST, STARTED])
+        with patch.object(self.log, "append", lambda *_: late):
+            self.advance()  # the fact is on its way, with what is decided because of it
+        self.log.append(STREAM, [HangupRequested(cause="X")])
+        self.advance()
+        self.log.refusing = "disk full"
+        late.errback(Unwritable("disk full"))
+        self.advance()
+        self.assertEqual(self.asked, [HANG_UP])
+        self.log.refusing = ""
+        self.advance(2)
+        self.assertEqual(self.names()[2:], ["HangupRequested", "ChannelRang", "CallEnded"])
+
     def test_a_decision_overtaken_by_a_fact_is_dropped_and_asked_again(self):
         self.policies.append(
             lambda call: (
