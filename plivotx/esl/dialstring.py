@@ -201,11 +201,12 @@ def _block(forms: Iterable[tuple[str, str]]) -> str:
     for name, form in forms:
         if not form:
             continue
-        if name.lower() in seen:
+        lower = name.lower()
+        if lower in seen:
             raise Unsafe(name, "is set twice")
         if len(seen) == MAX_VARIABLES:
             raise Unsafe(name, f"is one variable too many: {MAX_VARIABLES} is all that FreeSWITCH takes")
-        seen.add(name.lower())
+        seen.add(lower)
         block.append(f"{name}={form}")
     return "{" + ",".join(block) + "}"
 

@@ -1,6 +1,7 @@
 """Dial: an attempt is recorded, then written to a switch, once; before that it waits for its turn."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
@@ -168,8 +169,12 @@ class Dialling:
         return self._board.calls[name] + UNWRITTEN - gate.tokens + len(gate.waiting)
 
 
+@lru_cache(maxsize=1024)
 def dial_line(command: Originate) -> str:
-    """The originate command for an attempt; raises `dialstring.Unsafe` with the name of the parameter."""
+    """The originate command for an attempt; raises `dialstring.Unsafe` with the name of the parameter.
+
+    It is kept a while: what a request was checked with is what is dialled.
+    """
     return dialstring.originate(
         channel=command.channel,
         gateway=command.gateway.prefix,
