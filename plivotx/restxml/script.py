@@ -18,7 +18,6 @@ When the channel is gone every wait gives `Gone`, and nothing can be started any
 
 import hashlib
 import re
-from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -320,12 +319,14 @@ class _Replay:
         self.count = steps
         self._prefix = prefix
         self._gone = gone
-        self._recorded = {each.key: each for each in history if isinstance(each, StepStarted)}
+        self._recorded: dict[str, StepStarted] = {}
         self._ended: dict[str, StepEnded] = {}
         for each in history:
-            if isinstance(each, StepEnded):
+            if isinstance(each, StepStarted):
+                self._recorded[each.key] = each
+            else:
                 self._ended.setdefault(each.key, each)
-        self._inbox = deque(self._ended.values())
+        self._untaken = dict(self._ended)
         self._commands: dict[str, Doing] = {}
         self._stopped: set[str] = set()
 
@@ -367,14 +368,13 @@ class _Replay:
         return key
 
     def _take(self, key: str) -> Happening | None:
-        for each in self._inbox:
-            if each.key == key:
-                self._inbox.remove(each)
-                if each.cut:
-                    self._gone = True
-                    return Gone(dict(each.result))
-                return Ended(each.key, dict(each.result), each.failed, each.stopped)
-        return None
+        ended = self._untaken.pop(key, None)
+        if ended is None:
+            return None
+        if ended.cut:
+            self._gone = True
+            return Gone(dict(ended.result))
+        return Ended(key, dict(ended.result), ended.failed, ended.stopped)
 
     def _running(self) -> tuple[Running, ...]:
         return tuple(
