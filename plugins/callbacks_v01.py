@@ -4,13 +4,11 @@ Which parameter goes with which request, and when it is absent, is part of the A
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
-from uuid import UUID, uuid5
 
 from plivotx.config import Config
 from plivotx.events import CallbackOwed, ChannelEnded, ChannelRang, Pairs
 from plivotx.hookspecs import hookimpl
-from plivotx.projections.call import Call
+from plivotx.projections.call import Call, derived_uuid
 
 
 def _who(call: Call) -> Pairs:
@@ -29,12 +27,7 @@ def _scheduled_hangup(call: Call) -> Pairs:
     """The name of the hangup that TimeLimit has scheduled."""
     if call.request.time_limit is None:
         return ()
-    return (("ScheduledHangupId", _scheduled_hangup_id(call.uuid)),)
-
-
-@lru_cache(maxsize=1024)
-def _scheduled_hangup_id(request_uuid: str) -> str:
-    return str(uuid5(UUID(request_uuid), "TimeLimit"))
+    return (("ScheduledHangupId", derived_uuid(call.uuid, "TimeLimit")),)
 
 
 def _forwarded_from(call: Call) -> Pairs:

@@ -35,9 +35,17 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
     def due(call: Call) -> Iterator[Command]:
         for telling in tell:
             for owed in telling(call):
-                if all(owed.key != known.what.key for known in call.owed):
+                if owed.key not in [known.what.key for known in call.owed]:
                     yield Decide(stream=call.uuid, event=owed)
         unsettled = [each for each in call.owed if not each.settled]
+        if unsettled:
+            yield from _tries(call, unsettled)
+        elif call.ended and not call.closed:
+            undelivered = sum(each.given_up for each in call.owed)
+            closed = CallClosed(undelivered=undelivered, renewal=call.renewals)
+            yield Decide(stream=call.uuid, event=closed)
+
+    def _tries(call: Call, unsettled: list[Owed]) -> Iterator[Command]:
         failing = [each for each in unsettled if each.tries][-MOST_RETRIED:]
         for each in failing:
             if each.tries >= config.callback_tries:
@@ -48,10 +56,6 @@ def call_back(tell: Sequence[Tell], config: Config) -> Policy:
             if not each.tries:
                 yield _try(call, each)
                 break
-        if call.ended and not call.closed and not unsettled:
-            undelivered = sum(each.given_up for each in call.owed)
-            closed = CallClosed(undelivered=undelivered, renewal=call.renewals)
-            yield Decide(stream=call.uuid, event=closed)
 
     def _try(call: Call, owed: Owed) -> Command:
         return PostCallback(

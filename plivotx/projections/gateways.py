@@ -37,6 +37,8 @@ OWN_FAULTS = frozenset(
 """Hangup causes that speak of the gateway, not of the far end."""
 
 
+_TELLING = (ChannelRang, ChannelAnswered, AttemptFailed)
+"""The events that say how a gateway is doing."""
 MOST = 1000
 """Failing gateways that are remembered; of more the one that has not been tried for the longest is forgotten."""
 
@@ -56,7 +58,7 @@ class Gateways:
 
     def apply(self, call: Call, event: Event, now: float) -> None:
         """Learn what *event* of *call* tells about gateways; *now* is the engine's clock, seconds."""
-        if not isinstance(event, ChannelRang | ChannelAnswered | AttemptFailed):
+        if not isinstance(event, _TELLING):
             return
         attempt = next((each for each in call.attempts if each.channel == event.channel), None)
         if attempt is None or not attempt.dialled:
