@@ -300,6 +300,24 @@ class Connections(InMemory):
         self.reactor.advance(10)
         self.assertIn("HTTP_FIRST_BYTE_TIMEOUT", self.why(work))
 
+    def test_are_not_used_again_behind_an_answer_of_http_1_0_for_the_other_side_closes_them(self):
+        work = self.begin()
+        wire = self.connect()
+        wire.say(OK.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        self.assertFetched(work)
+        self.assertTrue(wire.gone)
+        self.begin()
+        self.assertEqual(len(self.asked), 2)
+
+    def test_are_used_again_if_http_1_0_says_that_they_are_kept(self):
+        work = self.begin()
+        wire = self.connect()
+        wire.say(OK.replace(b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive"))
+        self.assertFetched(work)
+        self.assertFalse(wire.gone)
+        self.begin()
+        self.assertEqual(len(self.asked), 1)
+
     def test_are_closed_when_nobody_has_needed_them_for_a_while(self):
         work = self.begin()
         wire = self.connect()

@@ -51,6 +51,10 @@ EARLY_BYTES = 4096
 """Room for interim answers (RFC 9110, section 15.2: ``100 Continue`` and its like), which all are passed over."""
 _FINAL = re.compile(rb"(?:\A|\n\r?\n)HTTP/\S* [2-9]")
 _HEAD_END = re.compile(rb"\n\r?\n")
+_LAST = re.compile(
+    rb"\s*HTTP/1\.0 (?!.*^connection:[^\n]*keep-alive)", re.DOTALL | re.IGNORECASE | re.MULTILINE
+)
+"""The head of an answer behind which the connection is closed, without a word of it (RFC 9112, section 9.3)."""
 _VISIBLE = re.compile(rb"[!-~]+")
 _TUNNEL_BYTES = 16_384
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -59,7 +63,7 @@ _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2[0-9]{2}(?: |\r|$)")
 
 def make_agent(config: Config, reactor: Any) -> IAgent:
     """Everything between a request and the application; raises ConfigError."""
-    pool = HTTPConnectionPool(reactor, persistent=True)
+    pool = _Pool(reactor, persistent=True)
     pool.maxPersistentPerHost = KEPT
     pool.cachedConnectionTimeout = KEPT_FOR
     pool.retryAutomatically = False  # each try is counted, named in its headers, and on record
@@ -70,6 +74,16 @@ def make_agent(config: Config, reactor: Any) -> IAgent:
     if not config.proxy_url:
         return agent
     return _ByProxy(agent, ProxyAgent(ways.plain(), reactor, pool), config)
+
+
+class _Pool(HTTPConnectionPool):
+    """Twisted's; but it keeps no connection that the other side is about to close: the next request would be lost."""
+
+    def _putConnection(self, key: Any, connection: Any) -> None:  # nothing public is asked
+        if connection.transport.last:
+            connection.transport.loseConnection()
+        else:
+            super()._putConnection(key, connection)
 
 
 class _Agent(Agent):
@@ -262,6 +276,8 @@ class _Connection(ProtocolWrapper):
         super().__init__(factory, wrapped)
         self.ready: Deferred[None] = Deferred()
         """Fires when HTTP may begin."""
+        self.last = False
+        """Whether no other answer can come."""
         self._waiting: IDelayedCall | None = None
         self._most = HEAD_BYTES + 8 * factory.config.max_document_bytes  # a body may come byte by byte
         self._read = 0
@@ -320,6 +336,7 @@ class _Connection(ProtocolWrapper):
         if (end.end() if end else len(self._head)) - begin > HEAD_BYTES:
             return f"the headers of the answer are longer than {HEAD_BYTES} bytes"
         if end:
+            self.last = _LAST.match(self._head, begin, end.end()) is not None
             self._head = None
         return ""
 
