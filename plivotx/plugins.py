@@ -144,7 +144,8 @@ def _is_owed(thing: Any) -> bool:
 def _is_pair(thing: Any) -> bool:
     if not isinstance(thing, tuple) or len(thing) != 2:
         return False
-    return all(isinstance(each, str) and _is_text(each) for each in thing)
+    name, value = thing
+    return isinstance(name, str) and isinstance(value, str) and _is_text(name + value)
 
 
 def _is_text(text: str) -> bool:
