@@ -264,7 +264,10 @@ def early_media_is_limited(world: SimulatedWorld) -> Iterator[str]:
 def no_channel_is_left(world: SimulatedWorld) -> Iterator[str]:
     for uuid in world.mine():
         yield f"channel {uuid} is still up"
-    if world.switch.hash:
+    # Of a channel that a dead process had made after its call was closed only events can tell; if they get lost
+    # as well, the next connection deletes what it left.
+    unheard = world.lossy and world.faults.get("bytes of the dead")
+    if world.switch.hash and not unheard:
         yield f"the switch still keeps {world.switch.hash}"
 
 
