@@ -632,6 +632,9 @@ class SimulatedWorld(EmulatedWorld):
             (self.healed or self.calm)
             and self.clock.seconds() > 65
             and self.process is not None
+            and all(
+                each.up for each in self.process.server.switches.values()
+            )  # what was left behind is swept
             and not self.disk.open
             and all(each.answers for each in self.resends)
             and not any(self.idle().values())
