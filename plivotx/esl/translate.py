@@ -53,19 +53,30 @@ def fact(event: Headers, wanted: Sequence[str] = ()) -> Event | None:
         case "CHANNEL_ANSWER":
             return ChannelAnswered(channel=channel, at=now(event), created_at=created, variables=variables)
         case "CHANNEL_HANGUP_COMPLETE":
+            at, sip_code = now(event), text(event, "variable_sip_term_status")
             return ChannelEnded(
                 channel=channel,
                 cause=text(event, "Hangup-Cause") or "NONE",
-                at=now(event),
+                at=at,
                 rang_at=rang_at(event),
-                answered_at=number(event, "Caller-Channel-Answered-Time"),
-                sip_code=text(event, "variable_sip_term_status"),
+                answered_at=_answered_at(number(event, "Caller-Channel-Answered-Time"), sip_code, at),
+                sip_code=sip_code,
                 sip_side=text(event, "variable_sip_hangup_disposition"),
                 created_at=created,
                 q850=number(event, "variable_hangup_cause_q850"),
                 variables=variables,
             )
     return None
+
+
+def _answered_at(told: int, sip_code: str, ended_at: int) -> int:
+    """When the channel was answered, as FreeSWITCH told or as the SIP status of its end shows; 0 if it was not.
+
+    A far end that hangs up a few milliseconds after its 200 is gone before FreeSWITCH takes the channel for answered:
+    no CHANNEL_ANSWER comes and no time of it, but sip_term_status is 200 (seen on 1.10.12, two of 25 such calls).
+    Somebody has answered, and no other gateway may be dialled.
+    """
+    return told or (ended_at if sip_code.startswith("2") else 0)
 
 
 def rang_at(event: Headers) -> int:
@@ -100,7 +111,7 @@ def from_kept(channel: str, kept: Kept) -> ChannelEnded:
         cause=kept.cause,
         at=kept.ended_at,
         rang_at=min(filter(None, (kept.rang_at, kept.early_media_at)), default=0),
-        answered_at=kept.answered_at,
+        answered_at=_answered_at(kept.answered_at, kept.sip_code, kept.ended_at),
         sip_code=kept.sip_code,
         sip_side=kept.sip_side,
         found="kept",

@@ -88,8 +88,10 @@ class Listening:
             return
         fact: Event = JobFailed(channel=channel, cause=cause.partition("\n")[0])
         kept = dialstring.parse_kept((await switch.api(dialstring.kept(channel))).text)
-        if kept is not None and (kept.rang_at or kept.early_media_at or kept.answered_at):
-            fact = translate.from_kept(channel, kept)  # it rang, and no event told us
+        if kept is not None:
+            end = translate.from_kept(channel, kept)
+            if end.rang_at or end.answered_at:
+                fact = end  # it rang, and no event told us
         try:
             await self._board.engine.tell(channel, fact)
         except Unwritable as error:
