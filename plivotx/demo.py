@@ -6,6 +6,7 @@ are its client, which asks for the calls and reads their records, and the applic
 # ruff: noqa: T201 - it is there to print
 
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -62,6 +63,8 @@ BEFORE_THE_TEXT = 28
 """Columns of a line for its time and for what it is about."""
 IMPLIED = {"JobFailed", "CallbackOwed", "CallbackDelivered", "DocumentFetched", "StepStarted", "StepEnded"}
 """Events that are left out, because a line of the application or the next event tells the same."""
+ANSWERED = {"VerbEnded", "VerbAbandoned", "Redirected", "ScriptEnded", "CallClosed"}
+"""Events that may follow from an answer of the application within the same millisecond, the last ones of it."""
 
 
 class DemoError(Exception):
@@ -137,7 +140,8 @@ class Received(msgspec.Struct, frozen=True):
         known = ("CallStatus", "Digits", "HangupCause")
         shown = [f"{name}={self.params[name]}" for name in known if name in self.params]
         answers = f"\nanswers {self.document}" if self.document else ""
-        return Line(self.at, "> application", f"gets POST /{self.page}/ {' '.join(shown)}{answers}")
+        at = math.floor(self.at * 1000) / 1000  # as the server tells times
+        return Line(at, "> application", f"gets POST /{self.page}/ {' '.join(shown)}{answers}")
 
 
 class Application:
@@ -328,7 +332,12 @@ def story(record: dict[str, Any], received: Iterable[Received]) -> list[Line]:
         for each in record["Timeline"]
         if each["Event"] not in IMPLIED and not each["Text"].startswith(ends)
     ]
-    return sorted([*lines, *(each.line() for each in received)], key=lambda each: each.at)
+    return sorted([*lines, *(each.line() for each in received)], key=_order)
+
+
+def _order(line: Line) -> tuple[int, int]:
+    """Milliseconds; within one, what the application was asked comes before what its answer led to."""
+    return round(line.at * 1000), 2 if line.what in ANSWERED else 1 if line.what.startswith(">") else 0
 
 
 def shown(lines: Iterable[Line], began: float, style: "Style") -> Iterator[str]:

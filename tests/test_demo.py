@@ -232,6 +232,12 @@ class TheStory(SynchronousTestCase):
             ],
         )
 
+    def test_keeps_cause_and_effect_apart_within_one_millisecond(self):
+        record = self.record((1.5, "CallEnded", "over"), (1.5, "CallClosed", "all told"))
+        (ended, asked, closed) = story(record, [Received(1.5009, "hangup", {}, "")])
+        self.assertEqual((ended.what, closed.what), ("CallEnded", "CallClosed"))
+        self.assertTrue(asked.what.startswith(">"))
+
     def test_is_folded_to_the_width_of_the_terminal(self):
         lines = list(shown([Line(12.5, "CallEnded", "word " * 20)], 10.0, Style(60)))
         self.assertTrue(lines[0].startswith("    2.50 s  CallEnded       word word"), lines[0])
